@@ -1,0 +1,1 @@
+"""Simulate LLM inference serving: TTFT, inter-token latency, throughput, without GPUs."""

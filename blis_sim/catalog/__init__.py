@@ -1,0 +1,1 @@
+"""What is known: GPUs, models, coefficients, prices, and where the data lie."""

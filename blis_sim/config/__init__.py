@@ -1,0 +1,1 @@
+"""What a user may write: the scenario, YAML loading and overrides."""

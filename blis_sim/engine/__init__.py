@@ -1,0 +1,1 @@
+"""The simulated serving engine: requests, scheduler, KV cache, instance, clock."""

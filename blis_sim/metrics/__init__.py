@@ -1,0 +1,1 @@
+"""What is measured: the recorder, metric definitions, percentiles, summary, result."""

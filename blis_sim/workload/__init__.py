@@ -1,0 +1,1 @@
+"""Arrivals, lengths and traces: a lazy stream of requests that knows nothing of the engine."""
