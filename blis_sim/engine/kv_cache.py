@@ -1,0 +1,327 @@
+"""The paged KV cache with prefix caching, kept in extents.
+
+A block is identified by what stands at which place of a chain; blocks that follow each
+other and share their fate are one :class:`Extent`. Blocks whose content no other request
+can share are only counted while they are held. The free list is in vLLM's LRU order, block
+by block: allocation takes its head, a request returns its blocks to the tail last block
+first, so an extent on the list is eaten from its end::
+
+    head                                                        tail
+    | private 9..6 of r1 | shared g 5..0 | anonymous x 40 | ...
+      ^ eaten first
+
+Freed blocks stay findable until they are eaten: shared extents through the index,
+a preempted request's private extent through the request itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from blis_sim.engine.extents import Extent, FreeList
+from blis_sim.errors import InvariantError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from blis_sim.engine.request import Request
+    from blis_sim.workload.request import RequestSpec
+
+UNBOUNDED = 1 << 62
+"""End of a segment that goes on for as long as the sequence grows."""
+
+
+class ContentSegment(NamedTuple):
+    """Blocks [.., end) of a chain that other requests can share."""
+
+    key: Hashable
+    end: int
+
+
+class Hit(NamedTuple):
+    """What a lookup found: cached blocks [0, num_blocks) of a request's chain."""
+
+    num_blocks: int
+    num_on_free_list: int
+    num_shared_blocks: int
+    """Of these, in shared extents; the rest are the request's own private blocks."""
+    pieces: list[tuple[Extent, int]]
+    """Shared extents in chain order, each with the block index up to which it is hit."""
+
+
+NO_HIT = Hit(0, 0, 0, [])
+
+
+def content_of(spec: RequestSpec, block_size: int) -> tuple[ContentSegment, ...]:
+    """Return the shareable segments of a request's chain, in order.
+
+    A prefix group shares the full blocks of its prefix; a session shares everything after
+    them, prompt and answer, in all its rounds. The rest is private.
+    """
+    segments: list[ContentSegment] = []
+    group_blocks = 0
+    if spec.prefix_group is not None:
+        group_blocks = spec.prefix_tokens // block_size
+        if group_blocks:
+            segments.append(ContentSegment(("group", spec.prefix_group), group_blocks))
+    if spec.session_id is not None:
+        key = ("session", spec.session_id, spec.prefix_group, spec.prefix_tokens)
+        segments.append(ContentSegment(key, UNBOUNDED))
+    return tuple(segments)
+
+
+class KVCache:
+    """The block pool of one instance.
+
+    Parameters
+    ----------
+    num_blocks : int
+        Usable blocks, >= 1.
+    block_size : int
+        Tokens per block, >= 1.
+    enable_prefix_caching : bool
+        Whether full blocks can be found again.
+    """
+
+    def __init__(self, num_blocks: int, block_size: int, *, enable_prefix_caching: bool) -> None:
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.enable_prefix_caching = enable_prefix_caching
+        self.num_free = num_blocks
+        self._free = FreeList()
+        self._free.append_anonymous(num_blocks)
+        self._index: dict[Hashable, list[Extent]] = {}
+        """Cached extents by content key, oldest first."""
+
+    @property
+    def num_used(self) -> int:
+        """Blocks held by requests."""
+        return self.num_blocks - self.num_free
+
+    def register(self, request: Request) -> None:
+        """Work out which blocks of a new request can be shared."""
+        spec = request.spec
+        if self.enable_prefix_caching and (
+            spec.prefix_group is not None or spec.session_id is not None
+        ):
+            request.content = content_of(spec, self.block_size)
+            if request.content:
+                request.hashable_blocks = request.content[-1].end
+
+    # -- lookup ---------------------------------------------------------------
+
+    def lookup(self, request: Request) -> Hit:
+        """Find the longest cached prefix of a waiting request.
+
+        At most ``floor((num_tokens - 1) / block_size)`` blocks: at least one token is
+        always computed.
+        """
+        private = request.private_extent
+        if not request.content and private is None:
+            return NO_HIT
+        cap = (request.num_tokens - 1) // self.block_size
+        position = 0
+        num_free = 0
+        pieces: list[tuple[Extent, int]] = []
+        for key, segment_end in request.content:
+            end = min(segment_end, cap)
+            while position < end:
+                found = self._oldest_copy(key, position, end)
+                if found is None:
+                    return Hit(position, num_free, position, pieces)
+                extent, upto = found
+                pieces.append(found)
+                if extent.refs == 0:
+                    num_free += upto - position
+                position = upto
+        shared = position
+        # Never more than the cap: a preempted request had computed less than all its tokens.
+        if private is not None and private.lo == position:
+            num_free += private.hi - position
+            position = private.hi
+        return Hit(position, num_free, shared, pieces)
+
+    def _oldest_copy(self, key: Hashable, position: int, end: int) -> tuple[Extent, int] | None:
+        """Return the oldest cached copy of block ``position`` and how far to follow it.
+
+        Copies are in order of age; an older copy that begins further on takes over there.
+        """
+        upto = end
+        for extent in self._index.get(key, ()):
+            if extent.lo <= position < extent.hi:
+                return extent, min(upto, extent.hi)
+            if position < extent.lo < upto:
+                upto = extent.lo
+        return None
+
+    def pin(self, request: Request, hit: Hit) -> None:
+        """Give a request the blocks its lookup found."""
+        position = 0
+        for found, upto in hit.pieces:
+            piece = found
+            while piece.hi <= position and piece.successor is not None:
+                piece = piece.successor
+            if position > piece.lo:
+                piece = self._split(piece, position)
+            if upto < piece.hi:
+                self._split(piece, upto)
+            if piece.refs == 0:
+                self._free.remove(piece)
+                self.num_free -= upto - position
+            piece.refs += 1
+            request.chain.append(piece)
+            request.chain_ends.append(upto)
+            position = upto
+        request.num_hashed_blocks = position
+        private = request.private_extent
+        if hit.num_blocks > hit.num_shared_blocks and private is not None:
+            self.num_free -= private.hi - private.lo
+            self._free.remove(private)
+            request.private_extent = None
+
+    def _split(self, extent: Extent, at: int) -> Extent:
+        """Split an extent; it keeps [lo, at) and the returned one is [at, hi)."""
+        rest = Extent(extent.key, at, extent.hi)
+        rest.refs = extent.refs
+        rest.successor = extent.successor
+        extent.hi = at
+        extent.successor = rest
+        copies = self._index[extent.key]
+        copies.insert(copies.index(extent) + 1, rest)
+        if extent.refs == 0:
+            self._free.insert_before(extent, rest)
+        return rest
+
+    # -- allocation -----------------------------------------------------------
+
+    def allocate(self, num_blocks: int) -> None:
+        """Take blocks from the head of the free list; the caller has made sure they exist."""
+        self.num_free -= num_blocks
+        if self.num_free < 0:
+            raise InvariantError(f"{-self.num_free} KV blocks more taken than were free")
+        for evicted in self._free.take(num_blocks):
+            if evicted.key is not None:
+                copies = self._index[evicted.key]
+                copies.remove(evicted)
+                if not copies:
+                    del self._index[evicted.key]
+            elif evicted.owner is not None:
+                evicted.owner.private_extent = None
+
+    def publish(self, request: Request, num_computed_tokens: int) -> None:
+        """Make the shareable blocks that are now full findable."""
+        begin = request.num_hashed_blocks
+        full = min(num_computed_tokens // self.block_size, request.hashable_blocks)
+        for key, segment_end in request.content:
+            if begin >= full:
+                return
+            if begin < segment_end:
+                end = min(full, segment_end)
+                self._publish_extent(request, key, begin, end)
+                request.num_hashed_blocks = begin = end
+
+    def _publish_extent(self, request: Request, key: Hashable, begin: int, end: int) -> None:
+        copies = self._index.setdefault(key, [])
+        if copies and request.chain:
+            last = request.chain[-1]
+            # Growing keeps the order of age: nothing younger of this content exists.
+            if (
+                last is copies[-1]
+                and last.refs == 1
+                and last.successor is None
+                and last.hi == begin == request.chain_ends[-1]
+            ):
+                last.hi = end
+                request.chain_ends[-1] = end
+                return
+        extent = Extent(key, begin, end)
+        extent.refs = 1
+        copies.append(extent)
+        request.chain.append(extent)
+        request.chain_ends.append(end)
+
+    # -- release --------------------------------------------------------------
+
+    def release(
+        self, request: Request, num_held_blocks: int, num_computed_tokens: int, *, keep: bool
+    ) -> None:
+        """Return all blocks of a request, last block first.
+
+        With ``keep`` (preemption) its private blocks that are full of computed tokens stay
+        findable for itself.
+        """
+        hashed = request.num_hashed_blocks
+        anonymous = num_held_blocks - hashed
+        self.num_free += anonymous
+        private: Extent | None = None
+        if keep and self.enable_prefix_caching:
+            self.forget(request)
+            full = num_computed_tokens // self.block_size
+            if full > hashed:
+                private = Extent(None, hashed, full)
+                private.owner = request
+                request.private_extent = private
+                anonymous = num_held_blocks - full
+        if anonymous:
+            self._free.append_anonymous(anonymous)
+        if private is not None:
+            self._free.append(private)
+        if request.chain:
+            self._release_chain(request)
+
+    def _release_chain(self, request: Request) -> None:
+        pieces: list[Extent] = []
+        for first, end in zip(request.chain, request.chain_ends, strict=True):
+            piece: Extent | None = first
+            while piece is not None and piece.lo < end:
+                pieces.append(piece)
+                piece = piece.successor
+        for piece in reversed(pieces):
+            piece.refs -= 1
+            if piece.refs == 0:
+                self._free.append(piece)
+                self.num_free += piece.hi - piece.lo
+        request.chain.clear()
+        request.chain_ends.clear()
+        request.num_hashed_blocks = 0
+
+    def forget(self, request: Request) -> None:
+        """Forget a request's private blocks on the free list: nobody can hit them now."""
+        if request.private_extent is not None:
+            request.private_extent.owner = None
+            request.private_extent = None
+
+    def check_integrity(self, holders: dict[int, tuple[Request, int]]) -> None:
+        """Check that allocated + free = total and that references equal owners.
+
+        Parameters
+        ----------
+        holders : dict
+            Request number -> (request, computed tokens) for every request holding blocks.
+
+        Raises
+        ------
+        InvariantError
+            When a block is lost, held twice or counted wrongly.
+        """
+        on_list = self._free.count_blocks()
+        private = shared = 0
+        owners: dict[int, int] = {}
+        for request, num_computed in holders.values():
+            private += -(-num_computed // self.block_size) - request.num_hashed_blocks
+            for first, end in zip(request.chain, request.chain_ends, strict=True):
+                piece: Extent | None = first
+                while piece is not None and piece.lo < end:
+                    owners[id(piece)] = owners.get(id(piece), 0) + 1
+                    piece = piece.successor
+        for extents in self._index.values():
+            for extent in extents:
+                if owners.get(id(extent), 0) != extent.refs:
+                    raise InvariantError(f"extent {extent} does not have as many owners as refs")
+                if extent.refs:
+                    shared += extent.hi - extent.lo
+        if on_list != self.num_free or on_list + private + shared != self.num_blocks:
+            raise InvariantError(
+                f"KV blocks: {on_list} on the free list, {self.num_free} counted free, "
+                f"{private} private and {shared} shared do not add up to {self.num_blocks}"
+            )

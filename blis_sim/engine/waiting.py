@@ -1,0 +1,113 @@
+"""The waiting queue, in the order of the scheduling policy."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Protocol
+
+from blis_sim.config.scenario import SchedulingPolicy
+
+if TYPE_CHECKING:
+    from blis_sim.engine.request import Request
+
+
+class WaitingQueue(Protocol):
+    """Requests that wait to be admitted."""
+
+    def __len__(self) -> int: ...
+
+    def head(self) -> Request | None:
+        """Return the next request to admit, or None."""
+
+    def push(self, request: Request) -> None:
+        """Add a request that has just entered."""
+
+    def push_preempted(self, request: Request) -> None:
+        """Put back a request that lost its blocks."""
+
+    def remove(self, request: Request) -> None:
+        """Remove a request wherever it stands."""
+
+    def members(self) -> list[Request]:
+        """Return all waiting requests, in no particular order."""
+
+
+class FcfsQueue:
+    """First come, first served; preempted requests return to the front."""
+
+    def __init__(self) -> None:
+        self._requests: OrderedDict[int, Request] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def head(self) -> Request | None:
+        """Return the request at the front."""
+        for request in self._requests.values():
+            return request
+        return None
+
+    def push(self, request: Request) -> None:
+        """Append to the back."""
+        self._requests[request.request_id] = request
+
+    def push_preempted(self, request: Request) -> None:
+        """Prepend: victims are taken from the back, so several keep their running order."""
+        self._requests[request.request_id] = request
+        self._requests.move_to_end(request.request_id, last=False)
+
+    def remove(self, request: Request) -> None:
+        """Remove a request in constant time."""
+        del self._requests[request.request_id]
+
+    def members(self) -> list[Request]:
+        """Return all waiting requests, front first."""
+        return list(self._requests.values())
+
+
+class SortedQueue:
+    """Ordered by (rank, arrival, number): urgency for ``priority``, prompt length for ``sjf``.
+
+    Removal is lazy: an entry counts while its request is a member.
+    """
+
+    def __init__(self, policy: SchedulingPolicy) -> None:
+        self._by_priority = policy == SchedulingPolicy.PRIORITY
+        self._heap: list[tuple[int, int, int]] = []
+        self._requests: dict[int, Request] = {}
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def head(self) -> Request | None:
+        """Return the request that comes first."""
+        heap = self._heap
+        while heap:
+            request = self._requests.get(heap[0][2])
+            if request is not None:
+                return request
+            heappop(heap)
+        return None
+
+    def push(self, request: Request) -> None:
+        """Insert in order."""
+        spec = request.spec
+        rank = spec.priority if self._by_priority else spec.prompt_tokens
+        heappush(self._heap, (rank, spec.arrival_us, spec.request_id))
+        self._requests[spec.request_id] = request
+
+    push_preempted = push
+
+    def remove(self, request: Request) -> None:
+        """Remove a request."""
+        del self._requests[request.request_id]
+
+    def members(self) -> list[Request]:
+        """Return all waiting requests."""
+        return list(self._requests.values())
+
+
+def make_waiting_queue(policy: SchedulingPolicy) -> WaitingQueue:
+    """Return an empty queue for a policy."""
+    return FcfsQueue() if policy == SchedulingPolicy.FCFS else SortedQueue(policy)

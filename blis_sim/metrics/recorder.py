@@ -1,0 +1,200 @@
+"""Collects what happens in a simulation, compactly: integers in, columns out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blis_sim.metrics.records import ABSENT, RequestColumns, Status
+from blis_sim.units import US_PER_S
+
+if TYPE_CHECKING:
+    from blis_sim.engine.decode_run import MeasuredSteps, UniformSteps
+    from blis_sim.engine.request import Request
+    from blis_sim.metrics.records import Int64Array
+
+_COLUMNS = RequestColumns.__dataclass_fields__.keys()
+_ROWS_PER_BLOCK = 8192
+_GAPS_PER_BLOCK = 1 << 18
+
+
+class Labels:
+    """Strings stored once, by number."""
+
+    __slots__ = ("_number", "names")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._number: dict[str, int] = {}
+
+    def number(self, name: str | None) -> int:
+        """Return the number of a name, or ``ABSENT`` for None."""
+        if name is None:
+            return ABSENT
+        number = self._number.get(name)
+        if number is None:
+            number = self._number[name] = len(self.names)
+            self.names.append(name)
+        return number
+
+
+class Recorder:
+    """Observes the engine; the engine never asks it anything."""
+
+    def __init__(self) -> None:
+        self.num_ended = 0
+        self.slo_classes = Labels()
+        self.tenants = Labels()
+        self.reasons = Labels()
+        self._rows: list[tuple[int, ...]] = []
+        self._blocks: list[Int64Array] = []
+        self._gaps: dict[int, int] = {}
+        self._gap_runs: list[tuple[Int64Array, int]] = []
+        self._gap_run_length = 0
+        self._tokens: dict[int, int] = {}
+
+    # -- requests -------------------------------------------------------------
+
+    def end(
+        self,
+        request: Request,
+        status: Status,
+        instance: int,
+        num_tokens: int,
+        last_token_us: int | None,
+        token_us: int,
+        reason: str | None = None,
+    ) -> None:
+        """Record a request that ended, or where it is when the simulation stops.
+
+        Parameters
+        ----------
+        num_tokens : int
+            Tokens the client received.
+        last_token_us : int or None
+            Client time of the last of them, for a completed request.
+        token_us : int
+            Output processing time per token: the k-th token is seen k times this later.
+        """
+        spec = request.spec
+        first_us = request.first_token_us
+        if first_us is None:
+            first_us = ABSENT
+        elif spec.output_tokens and request.output_limit:
+            first_us += token_us
+        is_capped = status == Status.COMPLETED and request.output_limit < spec.output_tokens
+        self.num_ended += 1
+        self._rows.append(
+            (
+                spec.request_id,
+                spec.arrival_us,
+                ABSENT if request.enqueued_us is None else request.enqueued_us,
+                ABSENT if request.scheduled_us is None else request.scheduled_us,
+                first_us,
+                ABSENT if last_token_us is None else last_token_us,
+                spec.prompt_tokens,
+                num_tokens,
+                request.cached_tokens,
+                request.recached_tokens,
+                request.num_preemptions,
+                instance,
+                status,
+                is_capped,
+                spec.priority,
+                ABSENT if spec.slo_class is None else self.slo_classes.number(spec.slo_class),
+                ABSENT if spec.tenant is None else self.tenants.number(spec.tenant),
+                ABSENT if reason is None else self.reasons.number(reason),
+            )
+        )
+        if len(self._rows) >= _ROWS_PER_BLOCK:
+            self._flush_rows()
+
+    def _flush_rows(self) -> None:
+        if self._rows:
+            self._blocks.append(np.array(self._rows, dtype=np.int64))
+            self._rows = []
+
+    def request_columns(self) -> RequestColumns:
+        """Return all recorded requests in order of their number."""
+        self._flush_rows()
+        if not self._blocks:
+            return RequestColumns(*(np.empty(0, dtype=np.int64) for _ in _COLUMNS))
+        table = np.concatenate(self._blocks)
+        order = np.argsort(table[:, 0], kind="stable")
+        return RequestColumns(*(np.ascontiguousarray(table[order, i]) for i in range(table.shape[1])))
+
+    # -- tokens ---------------------------------------------------------------
+
+    def add_gaps(self, gap_us: int, count: int) -> None:
+        """Record that ``count`` tokens came ``gap_us`` after the one before them."""
+        gaps = self._gaps
+        gaps[gap_us] = gaps.get(gap_us, 0) + count
+
+    def add_tokens(self, now_us: int, count: int) -> None:
+        """Record that the engine put out ``count`` tokens at an instant."""
+        second = now_us // US_PER_S
+        tokens = self._tokens
+        tokens[second] = tokens.get(second, 0) + count
+
+    def add_run(
+        self,
+        steps: UniformSteps | MeasuredSteps,
+        begin: int,
+        end: int,
+        num_decodes: int,
+        token_us: int,
+    ) -> None:
+        """Record the tokens of steps [begin, end) of a decode run: one per decode and step."""
+        durations = steps.durations(begin, end)
+        if isinstance(durations, int):
+            self.add_gaps(durations + token_us, (end - begin) * num_decodes)
+        else:
+            self._gap_runs.append((durations + token_us, num_decodes))
+            self._gap_run_length += end - begin
+            if self._gap_run_length >= _GAPS_PER_BLOCK:
+                self._merge_gap_runs()
+        tokens = self._tokens
+        second = steps.end_of(begin + 1) // US_PER_S
+        last_second = steps.end_of(end) // US_PER_S
+        while second < last_second:
+            upto = steps.ended_by((second + 1) * US_PER_S - 1)
+            if upto > begin:
+                tokens[second] = tokens.get(second, 0) + (upto - begin) * num_decodes
+                begin = upto
+            second += 1
+        tokens[second] = tokens.get(second, 0) + (end - begin) * num_decodes
+
+    def _merge_gap_runs(self) -> None:
+        """Fold the kept step times into the histogram."""
+        if not self._gap_runs:
+            return
+        gaps = np.concatenate([run for run, _ in self._gap_runs])
+        weights = np.repeat(
+            np.array([count for _, count in self._gap_runs], dtype=np.int64),
+            [len(run) for run, _ in self._gap_runs],
+        )
+        self._gap_runs = []
+        self._gap_run_length = 0
+        order = np.argsort(gaps, kind="stable")
+        gaps, weights = gaps[order], weights[order]
+        starts = np.flatnonzero(np.r_[True, gaps[1:] != gaps[:-1]])
+        for gap, count in zip(
+            gaps[starts].tolist(), np.add.reduceat(weights, starts).tolist(), strict=True
+        ):
+            self.add_gaps(gap, count)
+
+    def gap_histogram(self) -> tuple[Int64Array, Int64Array]:
+        """Return the distinct gaps, ascending, and how often each occurred."""
+        self._merge_gap_runs()
+        return _sorted_items(self._gaps)
+
+    def tokens_per_second(self) -> tuple[Int64Array, Int64Array]:
+        """Return the seconds with tokens, ascending, and the tokens in each."""
+        return _sorted_items(self._tokens)
+
+
+def _sorted_items(counts: dict[int, int]) -> tuple[Int64Array, Int64Array]:
+    keys = np.array(sorted(counts), dtype=np.int64)
+    values = np.array([counts[k] for k in keys.tolist()], dtype=np.int64)
+    return keys, values
