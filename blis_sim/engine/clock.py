@@ -16,6 +16,8 @@ import simpy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from simpy.events import EventCallbacks
+
 _REQUEST_BITS = 40
 _INSTANCE_BITS = 16
 
@@ -46,9 +48,11 @@ class Moment(simpy.Event):
     """
 
     def __init__(self, env: simpy.Environment) -> None:
-        super().__init__(env)
-        self._ok = True
+        # As simpy.Timeout: triggered from the start, without the base class's detour.
+        self.env = env
+        self.callbacks: EventCallbacks = []
         self._value = None
+        self._ok = True
 
     def fire(self, delay_us: int, key: int) -> Moment:
         """Fire ``delay_us`` from now, ordered by ``key``; return self."""

@@ -2,10 +2,10 @@
 
 While every running request decodes and nobody can be admitted, each step is like the one
 before, one token further. A run keeps the times of such steps and how many of them have
-ended and how many are scheduled; the instance wakes at the end of step ``wake``::
+ended and how many are scheduled; the instance wakes when ``wake`` steps have ended::
 
-    start   ends[0]   ends[1]   ends[2]        synchronous: step i is scheduled at its start
-      |--0---|---1---|---2---|---3---|         asynchronous (lead 1): at the start of i - 1
+    start   end 1   end 2   end 3   end 4      synchronous: a step is scheduled at its start
+      |--0---|---1---|---2---|---3---|         asynchronous (lead 1): one step earlier
 """
 
 from __future__ import annotations
@@ -19,14 +19,92 @@ if TYPE_CHECKING:
     from blis_sim.latency.base import Int64Array
 
 
-class UniformSteps:
-    """Step boundaries of equal steps, by arithmetic."""
+class DecodeRun:
+    """The state of one run; when its steps end is for the subclasses to say.
 
-    __slots__ = ("duration_us", "start_us")
+    Parameters
+    ----------
+    start_us : int
+        Start of the first step.
+    first_step : int
+        Number of the first step.
+    num_steps : int
+        Steps in the run, >= 1; the pass after the last one is an ordinary one.
+    num_decodes : int
+        Members, the same in every step.
+    num_scheduled : int
+        How many of the steps the scheduler has already formed.
+    lead : int
+        Steps that are scheduled ahead of the running one: 0, or 1 with asynchronous
+        scheduling.
+    """
 
-    def __init__(self, start_us: int, duration_us: int) -> None:
+    __slots__ = (
+        "first_step",
+        "lead",
+        "num_decodes",
+        "num_ended",
+        "num_scheduled",
+        "num_steps",
+        "start_us",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        start_us: int,
+        first_step: int,
+        num_steps: int,
+        num_decodes: int,
+        num_scheduled: int,
+        lead: int,
+    ) -> None:
         self.start_us = start_us
-        self.duration_us = duration_us
+        self.first_step = first_step
+        self.num_steps = num_steps
+        self.num_decodes = num_decodes
+        self.num_scheduled = num_scheduled
+        self.lead = lead
+        self.num_ended = 0
+        self.wake = num_steps - lead
+        """How many steps have ended when the next ordinary pass is due."""
+
+    def end_of(self, num_steps: int) -> int:
+        """Return when the first ``num_steps`` steps have ended."""
+        raise NotImplementedError
+
+    def ended_by(self, now_us: int) -> int:
+        """Return how many steps end at or before ``now_us``."""
+        raise NotImplementedError
+
+    def first_boundary(self, at_us: int) -> int:
+        """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
+        raise NotImplementedError
+
+    def durations(self, begin: int, end: int) -> int | Int64Array:
+        """Return the durations of steps [begin, end): one for all, or each."""
+        raise NotImplementedError
+
+    def allocation(self, needs: list[int], begin: int) -> tuple[int, int]:
+        """Return (sum of needs, sum of need[i] * start of step begin + i)."""
+        raise NotImplementedError
+
+    def cut(self, at_us: int) -> bool:
+        """End the run at the first boundary from ``at_us`` on; False if it ends by then."""
+        ended = self.first_boundary(at_us)
+        if ended >= self.wake:
+            return False
+        self.wake = ended
+        self.num_steps = ended + self.lead
+        return True
+
+
+class UniformRun(DecodeRun):
+    """A run of equal steps: boundaries by arithmetic. ``duration_us`` is set by the maker."""
+
+    __slots__ = ("duration_us",)
+
+    duration_us: int
 
     def end_of(self, num_steps: int) -> int:
         """Return when the first ``num_steps`` steps have ended."""
@@ -37,35 +115,40 @@ class UniformSteps:
         return (now_us - self.start_us) // self.duration_us
 
     def first_boundary(self, at_us: int) -> int:
-        """Return how many steps have ended at the first boundary at or after ``at_us``."""
-        return max(1, -((self.start_us - at_us) // self.duration_us))
+        """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
+        return -((self.start_us - at_us) // self.duration_us) or 1
 
     def durations(self, begin: int, end: int) -> int | Int64Array:
-        """Return the common duration of steps [begin, end)."""
+        """Return the one duration of all steps."""
         return self.duration_us
 
-    def allocation_moment(self, needs: list[int], begin: int) -> int:
-        """Return sum(need[i] * start of step begin + i)."""
-        if len(needs) > 64:
-            index = np.arange(len(needs), dtype=np.int64)
-            weighted = int(np.dot(np.asarray(needs, dtype=np.int64), index))
-        else:
-            weighted = sum(i * need for i, need in enumerate(needs))
-        return sum(needs) * self.end_of(begin) + weighted * self.duration_us
+    def allocation(self, needs: list[int], begin: int) -> tuple[int, int]:
+        """Return (sum of needs, sum of need[i] * start of step begin + i)."""
+        total = weighted = 0
+        step = begin
+        for need in needs:
+            if need:
+                total += need
+                weighted += need * step
+            step += 1
+        return total, total * self.start_us + weighted * self.duration_us
 
 
-class MeasuredSteps:
-    """Step boundaries of unequal steps."""
+class MeasuredRun(DecodeRun):
+    """A run of unequal steps, from their durations."""
 
     __slots__ = ("_boundaries", "_durations")
 
-    def __init__(self, start_us: int, durations_us: Int64Array) -> None:
+    _boundaries: Int64Array
+    _durations: Int64Array
+
+    def set_durations(self, durations_us: Int64Array) -> None:
+        """Set the duration of each step, int64[num_steps]."""
         self._durations = durations_us
         boundaries = np.empty(len(durations_us) + 1, dtype=np.int64)
-        boundaries[0] = start_us
-        np.cumsum(durations_us, out=boundaries[1:])
-        boundaries[1:] += start_us
-        self._boundaries = boundaries
+        boundaries[0] = self.start_us
+        boundaries[1:] = durations_us
+        self._boundaries = boundaries.cumsum()
 
     def end_of(self, num_steps: int) -> int:
         """Return when the first ``num_steps`` steps have ended."""
@@ -76,56 +159,14 @@ class MeasuredSteps:
         return bisect_right(self._boundaries, now_us) - 1
 
     def first_boundary(self, at_us: int) -> int:
-        """Return how many steps have ended at the first boundary at or after ``at_us``."""
-        return max(1, bisect_left(self._boundaries, at_us))
+        """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
+        return bisect_left(self._boundaries, at_us) or 1
 
     def durations(self, begin: int, end: int) -> int | Int64Array:
-        """Return the durations of steps [begin, end)."""
+        """Return the duration of each step, int64[end - begin]."""
         return self._durations[begin:end]
 
-    def allocation_moment(self, needs: list[int], begin: int) -> int:
-        """Return sum(need[i] * start of step begin + i)."""
+    def allocation(self, needs: list[int], begin: int) -> tuple[int, int]:
+        """Return (sum of needs, sum of need[i] * start of step begin + i)."""
         starts = self._boundaries[begin : begin + len(needs)]
-        return int(np.dot(np.asarray(needs, dtype=np.int64), starts))
-
-
-class DecodeRun:
-    """The state of one run.
-
-    Parameters
-    ----------
-    steps : UniformSteps or MeasuredSteps
-        When each step ends.
-    num_steps : int
-        Steps in the run, >= 2; the pass after the last one is an ordinary one.
-    lead : int
-        Steps that are scheduled ahead of the running one: 0, or 1 with asynchronous
-        scheduling.
-    num_decodes : int
-        Members, the same in every step.
-    """
-
-    __slots__ = ("lead", "num_decodes", "num_ended", "num_scheduled", "num_steps", "steps")
-
-    def __init__(
-        self, steps: UniformSteps | MeasuredSteps, num_steps: int, lead: int, num_decodes: int
-    ) -> None:
-        self.steps = steps
-        self.num_steps = num_steps
-        self.lead = lead
-        self.num_decodes = num_decodes
-        self.num_ended = 0
-        self.num_scheduled = 1 + lead
-
-    @property
-    def wake(self) -> int:
-        """How many steps have ended when the next ordinary pass is due."""
-        return self.num_steps - self.lead
-
-    def cut(self, at_us: int) -> bool:
-        """End the run at the first boundary at or after ``at_us``; False if it ends by then."""
-        ended = self.steps.first_boundary(at_us)
-        if ended >= self.wake:
-            return False
-        self.num_steps = ended + self.lead
-        return True
+        return sum(needs), int(np.dot(np.array(needs, dtype=np.int64), starts))

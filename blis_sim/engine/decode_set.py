@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
     from blis_sim.engine.request import Request
 
+FAR = 1 << 62
+"""A counter that is never reached."""
+DECODING = State.DECODING
+LAST_TOKEN = State.LAST_TOKEN
+
 
 class DecodeSet:
     """The decoding members of one instance.
@@ -43,6 +48,8 @@ class DecodeSet:
         "buckets",
         "count",
         "counter",
+        "finish_at",
+        "has_fillers",
         "sum_offset",
     )
 
@@ -53,6 +60,10 @@ class DecodeSet:
         self.sum_offset = 0
         self.buckets = [0] * block_size
         """Members that need a new block when ``counter % block_size`` is the index."""
+        self.finish_at = FAR
+        """The counter at which the next member's last token is scheduled."""
+        self.has_fillers = False
+        """Whether any member's answer has ever been shareable."""
         self._finish_heap: list[tuple[int, int, Request]] = []
         self._filling: list[dict[int, Request]] = [{} for _ in range(block_size)]
         """Members whose answers others can share, by the counter residue at which a step
@@ -68,26 +79,34 @@ class DecodeSet:
         """Add a request whose computed tokens are all of its tokens but the newest."""
         offset = request.num_computed_tokens - self.counter
         request.offset = offset
-        request.state = State.DECODING
+        request.state = DECODING
         key = request.output_limit + request.prompt_tokens - 1 - offset
         request.finish_key = key
+        if key < self.finish_at:
+            self.finish_at = key
         self.count += 1
         self.sum_offset += offset
         self.buckets[-offset % self.block_size] += 1
         heappush(self._finish_heap, (key, request.seat, request))
         if request.hashable_blocks == UNBOUNDED:
+            self.has_fillers = True
             self._filling[(-offset - 1) % self.block_size][request.seat] = request
             self._filling_keys[request.content[-1].key] += 1
 
     def leave(self, request: Request) -> None:
         """Remove a member; its own counts are made current. The caller sets its state."""
+        self._remove(request)
+        if request.finish_key == self.finish_at:
+            self._find_next_finish()
+
+    def _remove(self, request: Request) -> None:
         offset = request.offset
         self.count -= 1
         self.sum_offset -= offset
         self.buckets[-offset % self.block_size] -= 1
-        request.num_computed_tokens = offset + self.counter
-        request.num_generated = request.num_computed_tokens + 1 - request.prompt_tokens
-        request.state = State.LAST_TOKEN
+        request.num_computed_tokens = computed = offset + self.counter
+        request.num_generated = computed + 1 - request.prompt_tokens
+        request.state = LAST_TOKEN
         if request.hashable_blocks == UNBOUNDED:
             del self._filling[(-offset - 1) % self.block_size][request.seat]
             self._filling_keys[request.content[-1].key] -= 1
@@ -103,27 +122,29 @@ class DecodeSet:
         """Return a member's computed tokens before the next step."""
         return request.offset + self.counter
 
-    def next_finish(self) -> int | None:
-        """Return the counter at which the next member's last token is scheduled."""
+    def _find_next_finish(self) -> None:
+        """Skip heap entries of requests that have left or were postponed."""
         heap = self._finish_heap
         while heap:
             key, seat, request = heap[0]
-            if (
-                request.state == State.DECODING
-                and request.finish_key == key
-                and request.seat == seat
-            ):
-                return key
+            if request.state is DECODING and request.finish_key == key and request.seat == seat:
+                self.finish_at = key
+                return
             heappop(heap)
-        return None
+        self.finish_at = FAR
 
-    def pop_finished(self) -> list[Request]:
-        """Remove and return, in running order, the members whose last token is scheduled."""
+    def pop_finished(self, step: int) -> list[Request]:
+        """Remove and return, in running order, the members whose last token is scheduled.
+
+        ``step`` is the step that yields it.
+        """
         finished: list[Request] = []
-        while self.next_finish() == self.counter:
+        while self.finish_at == self.counter:
             request = heappop(self._finish_heap)[2]
-            self.leave(request)
+            self._remove(request)
+            request.last_step = step
             finished.append(request)
+            self._find_next_finish()
         return finished
 
     def is_filling(self, key: Hashable) -> bool:
@@ -136,7 +157,7 @@ class DecodeSet:
         Longest context first: of one content, the member that is ahead fills each block
         first.
         """
-        if not self._filling_keys:
+        if not self.has_fillers:
             return []
         size, counter = self.block_size, self.counter
         residues = range(counter - min(num_steps, size), counter)
@@ -144,29 +165,14 @@ class DecodeSet:
         members.sort(key=lambda m: (-m.offset, m.seat))
         return members
 
-    def blocks_for_next_step(self) -> int:
-        """Return the new blocks the next step needs."""
-        return self.buckets[self.counter % self.block_size]
-
-    def blocks_for_steps(self, num_steps: int) -> int:
-        """Return the new blocks the next ``num_steps`` steps need together."""
-        cycles, rest = divmod(num_steps, self.block_size)
-        return cycles * self.count + sum(self._window(rest))
-
-    def _window(self, num_steps: int) -> list[int]:
-        """Return the new blocks of each of the next ``num_steps`` < block_size steps."""
-        start = self.counter % self.block_size
-        window = self.buckets[start : start + num_steps]
-        missing = num_steps - len(window)
-        return window + self.buckets[:missing] if missing > 0 else window
-
     def needs(self, num_steps: int) -> list[int]:
         """Return the new blocks of each of the next ``num_steps`` steps."""
-        cycles, rest = divmod(num_steps, self.block_size)
-        if not cycles:
-            return self._window(rest)
         start = self.counter % self.block_size
+        window = self.buckets[start : start + num_steps]
+        if len(window) == num_steps:
+            return window
         cycle = self.buckets[start:] + self.buckets[:start]
+        cycles, rest = divmod(num_steps, self.block_size)
         return cycle * cycles + cycle[:rest]
 
     def steps_within(self, num_free_blocks: int, limit: int) -> int:

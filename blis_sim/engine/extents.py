@@ -42,6 +42,11 @@ class FreeList:
     def __init__(self) -> None:
         self._end = Extent(None, 0, 0)
 
+    @property
+    def head(self) -> Extent:
+        """The extent evicted next; an empty one when the list is empty."""
+        return self._end.next
+
     def append(self, extent: Extent) -> None:
         """Put an extent at the tail; its last block is its first to be evicted."""
         self.insert_before(self._end, extent)

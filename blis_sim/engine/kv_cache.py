@@ -88,6 +88,10 @@ class KVCache:
         self.block_size = block_size
         self.enable_prefix_caching = enable_prefix_caching
         self.num_free = num_blocks
+        self.min_free = num_blocks
+        self.block_us = 0
+        """Integral of the held blocks over time, if all held ones were freed at time 0:
+        every allocation subtracts its instant, every release adds its own."""
         self._free = FreeList()
         self._free.append_anonymous(num_blocks)
         self._index: dict[Hashable, list[Extent]] = {}
@@ -154,8 +158,10 @@ class KVCache:
                 upto = extent.lo
         return None
 
-    def pin(self, request: Request, hit: Hit) -> None:
+    def pin(self, request: Request, hit: Hit, now_us: int) -> None:
         """Give a request the blocks its lookup found."""
+        self.num_free -= hit.num_on_free_list
+        self.block_us -= hit.num_on_free_list * now_us
         position = 0
         for found, upto in hit.pieces:
             piece = found
@@ -167,7 +173,6 @@ class KVCache:
                 self._split(piece, upto)
             if piece.refs == 0:
                 self._free.remove(piece)
-                self.num_free -= upto - position
             piece.refs += 1
             request.chain.append(piece)
             request.chain_ends.append(upto)
@@ -175,7 +180,6 @@ class KVCache:
         request.num_hashed_blocks = position
         private = request.private_extent
         if hit.num_blocks > hit.num_shared_blocks and private is not None:
-            self.num_free -= private.hi - private.lo
             self._free.remove(private)
             request.private_extent = None
 
@@ -194,11 +198,22 @@ class KVCache:
 
     # -- allocation -----------------------------------------------------------
 
-    def allocate(self, num_blocks: int) -> None:
-        """Take blocks from the head of the free list; the caller has made sure they exist."""
-        self.num_free -= num_blocks
-        if self.num_free < 0:
-            raise InvariantError(f"{-self.num_free} KV blocks more taken than were free")
+    def allocate(self, num_blocks: int, moments_us: int) -> None:
+        """Take blocks from the head of the free list; the caller has made sure they exist.
+
+        ``moments_us`` is the sum over the blocks of the instants they are taken at.
+        """
+        num_free = self.num_free - num_blocks
+        self.num_free = num_free
+        self.block_us -= moments_us
+        if num_free < self.min_free:
+            if num_free < 0:
+                raise InvariantError(f"{-num_free} KV blocks more taken than were free")
+            self.min_free = num_free
+        head = self._free.head
+        if head.hi - head.lo > num_blocks:
+            head.hi -= num_blocks
+            return
         for evicted in self._free.take(num_blocks):
             if evicted.key is not None:
                 copies = self._index[evicted.key]
@@ -243,7 +258,13 @@ class KVCache:
     # -- release --------------------------------------------------------------
 
     def release(
-        self, request: Request, num_held_blocks: int, num_computed_tokens: int, *, keep: bool
+        self,
+        request: Request,
+        num_held_blocks: int,
+        num_computed_tokens: int,
+        now_us: int,
+        *,
+        keep: bool,
     ) -> None:
         """Return all blocks of a request, last block first.
 
@@ -253,6 +274,7 @@ class KVCache:
         hashed = request.num_hashed_blocks
         anonymous = num_held_blocks - hashed
         self.num_free += anonymous
+        self.block_us += anonymous * now_us
         private: Extent | None = None
         if keep and self.enable_prefix_caching:
             self.forget(request)
@@ -267,9 +289,9 @@ class KVCache:
         if private is not None:
             self._free.append(private)
         if request.chain:
-            self._release_chain(request)
+            self._release_chain(request, now_us)
 
-    def _release_chain(self, request: Request) -> None:
+    def _release_chain(self, request: Request, now_us: int) -> None:
         pieces: list[Extent] = []
         for first, end in zip(request.chain, request.chain_ends, strict=True):
             piece: Extent | None = first
@@ -281,8 +303,9 @@ class KVCache:
             if piece.refs == 0:
                 self._free.append(piece)
                 self.num_free += piece.hi - piece.lo
-        request.chain.clear()
-        request.chain_ends.clear()
+                self.block_us += (piece.hi - piece.lo) * now_us
+        request.chain = []
+        request.chain_ends = []
         request.num_hashed_blocks = 0
 
     def forget(self, request: Request) -> None:

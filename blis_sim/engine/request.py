@@ -5,8 +5,13 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from blis_sim.metrics.records import ABSENT
+
 if TYPE_CHECKING:
-    from blis_sim.engine.kv_cache import ContentSegment, Extent
+    from collections.abc import Sequence
+
+    from blis_sim.engine.extents import Extent
+    from blis_sim.engine.kv_cache import ContentSegment
     from blis_sim.workload.request import RequestSpec
 
 NEVER = -1
@@ -37,39 +42,40 @@ class Request:
     Blocks held are always ``ceil(num_computed_tokens / block_size)``; the first
     ``num_hashed_blocks`` of them are the extents of ``chain``, the rest are private and
     only counted.
+
+    Most requests never touch most of these fields: the defaults stand in the class, and an
+    instance stores only what differs.
     """
 
-    __slots__ = (
-        "abort_deadline_us",
-        "cached_tokens",
-        "chain",
-        "chain_ends",
-        "content",
-        "enqueued_us",
-        "finish_key",
-        "first_token_us",
-        "hashable_blocks",
-        "is_abort_pending",
-        "is_timeout",
-        "join_step",
-        "last_step",
-        "last_token_us",
-        "num_computed_tokens",
-        "num_generated",
-        "num_hashed_blocks",
-        "num_preemptions",
-        "offset",
-        "output_limit",
-        "private_extent",
-        "prompt_tokens",
-        "recached_tokens",
-        "request_id",
-        "scheduled_us",
-        "seat",
-        "skipped_step",
-        "spec",
-        "state",
-    )
+    state = State.FRONTEND
+    num_computed_tokens = 0
+    num_generated = 0
+    seat = NEVER
+    """Position key in the running list: grows with every admission."""
+    offset = 0
+    """In the decode set: computed tokens less the set's counter."""
+    finish_key = 0
+    """In the decode set: the counter at which the last token is scheduled."""
+    join_step = NEVER
+    """The step that yields its first token of this residence."""
+    last_step = NEVER
+    """The step that yields its last scheduled token, once that is known."""
+    skipped_step = NEVER
+    enqueued_us = ABSENT
+    scheduled_us = ABSENT
+    first_token_us = ABSENT
+    last_token_us = ABSENT
+    """Engine time of its latest token, up to date while it does not decode in every step."""
+    cached_tokens = 0
+    recached_tokens = 0
+    num_preemptions = 0
+    is_abort_pending = False
+    is_timeout = False
+    abort_deadline_us: int | None = None
+    content: Sequence[ContentSegment] = ()
+    hashable_blocks = 0
+    num_hashed_blocks = 0
+    private_extent: Extent | None = None
 
     def __init__(self, spec: RequestSpec, output_limit: int) -> None:
         self.spec = spec
@@ -77,36 +83,8 @@ class Request:
         self.prompt_tokens = spec.prompt_tokens
         self.output_limit = output_limit
         """Tokens it will generate: min(output, max_output_tokens, room in the model)."""
-        self.state = State.FRONTEND
-        self.num_computed_tokens = 0
-        self.num_generated = 0
-        self.seat = NEVER
-        """Position key in the running list: grows with every admission."""
-        self.offset = 0
-        self.finish_key = 0
-        self.join_step = NEVER
-        """The step that yields its first token of this residence."""
-        self.last_step = NEVER
-        """The step that yields its last scheduled token, once that is known."""
-        self.skipped_step = NEVER
-        self.enqueued_us: int | None = None
-        self.scheduled_us: int | None = None
-        self.first_token_us: int | None = None
-        self.last_token_us = 0
-        """Engine time of its latest token, kept up to date while it is not decoding in
-        every step."""
-        self.cached_tokens = 0
-        self.recached_tokens = 0
-        self.num_preemptions = 0
-        self.is_abort_pending = False
-        self.is_timeout = False
-        self.abort_deadline_us: int | None = None
-        self.content: tuple[ContentSegment, ...] = ()
-        self.hashable_blocks = 0
-        self.num_hashed_blocks = 0
         self.chain: list[Extent] = []
         self.chain_ends: list[int] = []
-        self.private_extent: Extent | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -120,4 +98,5 @@ class Request:
             and self.join_step <= step
             and (self.last_step == NEVER or step <= self.last_step)
             and step != self.skipped_step
+            and self.output_limit > 0
         )

@@ -8,17 +8,28 @@ dry and somebody must be preempted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blis_sim.config.scenario import SchedulingPolicy
 from blis_sim.engine.decode_set import DecodeSet
+from blis_sim.engine.kv_cache import NO_HIT
 from blis_sim.engine.request import NEVER, Request, State
 from blis_sim.engine.waiting import make_waiting_queue
 from blis_sim.latency.base import Batch, PrefillChunk
+from blis_sim.metrics.records import ABSENT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from blis_sim.engine.kv_cache import KVCache
+
+
+WAITING = State.WAITING
+PREFILLING = State.PREFILLING
+DECODING = State.DECODING
+LAST_TOKEN = State.LAST_TOKEN
+ENDED = State.ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,39 +45,43 @@ class SchedulerSettings:
     reserve_full_sequence: bool = False
 
 
-@dataclass(slots=True)
-class ScheduledBatch:
-    """One step's work and who gets a token from it."""
+class ScheduledBatch(Batch):
+    """One step's work and who gets a token from it.
 
-    step: int
-    work: Batch = field(default_factory=Batch)
-    num_regular: int = 0
-    """Decodes whose previous token came with the step before: their gap is this step."""
-    irregular: list[Request] = field(default_factory=list)
-    """Decodes that were left out of the step before."""
-    completing: list[Request] = field(default_factory=list)
-    """Requests whose prompt (or recomputation) completes: they yield a token, too."""
-    finishing: list[Request] = field(default_factory=list)
-    """Requests that end with this step, in running order."""
-    pausing: list[Request] = field(default_factory=list)
-    """Requests whose token of this step is their last for a while."""
-    num_admitted: int = 0
-    num_victims: int = 0
-    num_skipped: int = 0
-    start_us: int = 0
-    end_us: int = 0
+    Most steps have none of the lists, so they begin as one shared empty tuple.
+    """
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the step only advances decodes, all of them in every step."""
-        return not (
-            self.work.prefills
-            or self.completing
-            or self.irregular
-            or self.num_admitted
-            or self.num_victims
-            or self.num_skipped
-        )
+    __slots__ = (
+        "completing",
+        "finishing",
+        "irregular",
+        "num_regular",
+        "num_victims",
+        "pausing",
+        "start_us",
+        "step",
+        "was_disturbed",
+    )
+
+    def __init__(self, step: int, num_decodes: int = 0, sum_decode_context: int = 0) -> None:
+        self.step = step
+        self.num_decodes = num_decodes
+        self.sum_decode_context = sum_decode_context
+        self.prefills: Sequence[PrefillChunk] = ()
+        self.num_regular = num_decodes
+        """Decodes whose previous token came with the step before: their gap is this step."""
+        self.irregular: Sequence[Request] = ()
+        """Decodes that were left out of the step before."""
+        self.completing: Sequence[Request] = ()
+        """Requests whose prompt (or recomputation) completes: they yield a token, too."""
+        self.finishing: Sequence[Request] = ()
+        """Requests that end with this step, in running order."""
+        self.pausing: Sequence[Request] = ()
+        """Requests whose token of this step is their last for a while."""
+        self.num_victims = 0
+        self.was_disturbed = False
+        """Whether the pass did anything but advance all decodes."""
+        self.start_us = 0
 
 
 class _Plan:
@@ -96,12 +111,17 @@ class Scheduler:
         self.next_step = 0
         self.head_needs_blocks = False
         """Whether the latest pass refused the head of the queue for want of blocks."""
+        self.running_us = 0
+        """Integral of the running list's length, as KVCache.block_us."""
+        self.waiting_us = 0
+        """Integral of the waiting queue's length, as KVCache.block_us."""
+        self.peak_running = 0
         self.num_preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
         self.recached_tokens = 0
-        self._prefilling: list[Request] = []
-        self._returning: list[Request] = []
+        self.prefilling: list[Request] = []
+        self.returning: list[Request] = []
         """Decodes left out of the latest step."""
         self._next_seat = 0
         self._unpaid_victims = 0
@@ -117,64 +137,57 @@ class Scheduler:
             With asynchronous scheduling, the step that is running; its tokens count as
             computed and are not out yet.
         """
-        batch = ScheduledBatch(self.next_step)
-        budget = self._schedule_all_running(batch)
+        decodes = self.decodes
+        batch = ScheduledBatch(self.next_step, decodes.count, decodes.sum_context)
+        budget = self._schedule_all_running(batch, now_us)
         if budget is None:
             budget = self._walk_running(batch, in_flight, now_us)
         self.head_needs_blocks = False
-        if not batch.num_victims:
+        if self.waiting.requests and not batch.num_victims:
             self._admit(batch, budget, now_us)
-        if batch.num_regular == 0 and not batch.completing and not self._has_work(batch):
+        if not batch.num_decodes and not batch.prefills:
             self._unpaid_victims += batch.num_victims
             return None
-        self._finish_batch(batch)
+        if decodes.finish_at == decodes.counter:
+            popped = decodes.pop_finished(batch.step)
+            batch.finishing = sorted([*batch.finishing, *popped], key=lambda r: r.seat)
+        if self._unpaid_victims:
+            batch.num_victims += self._unpaid_victims
+            self._unpaid_victims = 0
+        self.next_step += 1
         return batch
-
-    @staticmethod
-    def _has_work(batch: ScheduledBatch) -> bool:
-        return bool(batch.work.prefills or batch.work.num_decodes)
-
-    def _finish_batch(self, batch: ScheduledBatch) -> None:
-        """Close a batch: find who ends with it and give it its number."""
-        step = batch.step
-        popped = self.decodes.pop_finished()
-        if popped:
-            for request in popped:
-                request.last_step = step
-            batch.finishing.extend(popped)
-            if len(batch.finishing) > len(popped):
-                batch.finishing.sort(key=lambda r: r.seat)
-        batch.num_victims += self._unpaid_victims
-        self._unpaid_victims = 0
-        self.next_step = step + 1
 
     # -- running requests -----------------------------------------------------
 
-    def _schedule_all_running(self, batch: ScheduledBatch) -> int | None:
+    def _schedule_all_running(self, batch: ScheduledBatch, now_us: int) -> int | None:
         """Give every running request its tokens and return the budget left.
 
         None when that is not possible, or depends on the order of the list.
         """
         decodes, kv = self.decodes, self.kv
+        size = decodes.block_size
         budget = self.settings.max_num_batched_tokens - decodes.count
-        need = decodes.buckets[decodes.counter % decodes.block_size]
-        chunks: list[int] = []
-        if self._prefilling:
-            fitting = self._plan_chunks(budget)
-            if fitting is None:
+        need = decodes.buckets[decodes.counter % size]
+        chunks: list[int] | None = None
+        if self.prefilling:
+            chunks = self._plan_chunks(budget)
+            if chunks is None:
                 return None
-            chunks = fitting
-            size = kv.block_size
-            for request, tokens in zip(self._prefilling, chunks, strict=True):
+            for request, tokens in zip(self.prefilling, chunks, strict=True):
                 computed = request.num_computed_tokens
                 need += -(-(computed + tokens) // size) + -computed // size
-        if need > kv.num_free:
-            return None
         if need:
-            kv.allocate(need)
-        self._advance_decodes(batch)
-        if chunks:
-            for request, tokens in zip(list(self._prefilling), chunks, strict=True):
+            if need > kv.num_free:
+                return None
+            kv.allocate(need, need * now_us)
+        decodes.counter += 1
+        if self.returning:
+            self._welcome_back(batch)
+        if decodes.has_fillers:
+            self.publish_filled(1)
+        if chunks is not None:
+            batch.was_disturbed = True
+            for request, tokens in zip(list(self.prefilling), chunks, strict=True):
                 if tokens:
                     self._compute(batch, request, tokens)
                     budget -= tokens
@@ -183,7 +196,7 @@ class Scheduler:
     def _plan_chunks(self, budget: int) -> list[int] | None:
         """Return the tokens of each prefilling request, or None if order matters."""
         threshold = self.settings.long_prefill_token_threshold
-        wants = [r.num_tokens - r.num_computed_tokens for r in self._prefilling]
+        wants = [r.num_tokens - r.num_computed_tokens for r in self.prefilling]
         if threshold:
             wants = [min(want, threshold) for want in wants]
         if sum(wants) <= budget:
@@ -198,27 +211,24 @@ class Scheduler:
         return chunks
 
     def _prefills_stand_last(self) -> bool:
-        missing = len(self._prefilling)
+        missing = len(self.prefilling)
         for request in reversed(self.running.values()):
-            if request.state == State.DECODING:
+            if request.state is DECODING:
                 return False
-            if request.state == State.PREFILLING:
+            if request.state is PREFILLING:
                 missing -= 1
                 if not missing:
                     break
         return True
 
-    def _advance_decodes(self, batch: ScheduledBatch) -> None:
-        """Give every decode its token; the blocks are allocated."""
-        decodes, work = self.decodes, batch.work
-        work.num_decodes = batch.num_regular = decodes.count
-        work.sum_decode_context = decodes.sum_context
-        decodes.counter += 1
-        if self._returning:
-            batch.irregular = [r for r in self._returning if r.state == State.DECODING]
-            batch.num_regular -= len(batch.irregular)
-            self._returning = []
-        self.publish_filled(1)
+    def _welcome_back(self, batch: ScheduledBatch) -> None:
+        """Find the decodes of this batch that were left out of the step before."""
+        batch.irregular = [
+            r for r in self.returning if r.state is DECODING and r.skipped_step == batch.step - 1
+        ]
+        batch.num_regular -= len(batch.irregular)
+        batch.was_disturbed = True
+        self.returning = []
 
     def publish_filled(self, num_steps: int) -> None:
         """Make the shareable blocks findable that decodes filled in the latest steps."""
@@ -230,17 +240,20 @@ class Scheduler:
     ) -> int:
         """Schedule the running list one by one, preempting when the pool is dry."""
         plan = _Plan(self.settings.max_num_batched_tokens)
+        min_free = self.kv.min_free
         is_open = True
         for request in list(self.running.values()):
-            if request.state == State.LAST_TOKEN or request.seat not in self.running:
+            if request.state is LAST_TOKEN or request.seat not in self.running:
                 continue
             if is_open and plan.budget > 0:
                 is_open = self._place(request, plan, batch, in_flight, now_us)
                 if not is_open:
                     continue
-            elif request.state == State.DECODING:
+            elif request.state is DECODING:
                 plan.skipped.append(request)
+        batch.was_disturbed = True
         batch.num_victims = plan.num_victims
+        self.kv.min_free = min(min_free, self.kv.num_free)  # what victims held does not count
         self._carry_out(plan, batch, in_flight, now_us)
         return plan.budget
 
@@ -254,7 +267,7 @@ class Scheduler:
     ) -> bool:
         """Find blocks for one running request; False when it had to give up itself."""
         size = self.kv.block_size
-        if request.state == State.DECODING:
+        if request.state is DECODING:
             computed, tokens = self.decodes.context(request), 1
         else:
             computed = request.num_computed_tokens
@@ -267,18 +280,16 @@ class Scheduler:
             self._preempt(victim, plan, batch, in_flight, now_us)
             if victim is request:
                 return False
-        self.kv.allocate(need)
+        self.kv.allocate(need, need * now_us)
         plan.tokens[request.seat] = tokens
         plan.budget -= tokens
-        if request.state == State.PREFILLING:
+        if request.state is PREFILLING:
             plan.chunks.append(request)
         return True
 
     def _choose_victim(self) -> Request:
         if self.settings.policy == SchedulingPolicy.PRIORITY:
-            return max(
-                self.running.values(), key=lambda r: (r.spec.priority, r.spec.arrival_us)
-            )
+            return max(self.running.values(), key=lambda r: (r.spec.priority, r.spec.arrival_us))
         return next(reversed(self.running.values()))
 
     def _preempt(
@@ -291,10 +302,10 @@ class Scheduler:
     ) -> None:
         """Take a running request's seat and blocks away; it will be recomputed."""
         self._pause(victim, batch, in_flight, now_us)
-        if victim.state == State.DECODING:
+        if victim.state is DECODING:
             self.decodes.leave(victim)
-        elif victim.state == State.PREFILLING:
-            self._prefilling.remove(victim)
+        elif victim.state is PREFILLING:
+            self.prefilling.remove(victim)
         given = plan.tokens.pop(victim.seat, 0)
         plan.budget += given
         if given and victim in plan.chunks:
@@ -304,15 +315,17 @@ class Scheduler:
         computed = victim.num_computed_tokens
         held = -(-(computed + given) // self.kv.block_size)
         # Blocks given in this pass were never computed: they leave nothing to be found.
-        self.kv.release(victim, held, computed, keep=True)
+        self.kv.release(victim, held, computed, now_us, keep=True)
         del self.running[victim.seat]
+        self.running_us += now_us
+        self.waiting_us -= now_us
         victim.num_computed_tokens = 0
         victim.num_preemptions += 1
         if in_flight is not None and victim.yields_in(in_flight.step):
             victim.last_step = in_flight.step
         else:
             victim.join_step = NEVER
-        victim.state = State.WAITING
+        victim.state = WAITING
         self.waiting.push_preempted(victim)
         plan.num_victims += 1
         self.num_preemptions += 1
@@ -329,54 +342,44 @@ class Scheduler:
             if in_flight is None:
                 request.last_token_us = now_us
             else:
-                in_flight.pausing.append(request)
+                in_flight.pausing = [*in_flight.pausing, request]
 
     def _carry_out(
         self, plan: _Plan, batch: ScheduledBatch, in_flight: ScheduledBatch | None, now_us: int
     ) -> None:
         """Compute what a walk has planned; who was passed over stays where it is."""
         if plan.num_victims and not plan.tokens:
-            return  # nobody could be served: there is no step anybody was left out of
+            # Nobody could be served: there is no step that anybody was left out of.
+            batch.num_decodes = batch.num_regular = 0
+            return
         decodes = self.decodes
         for request in plan.skipped:
             self._pause(request, batch, in_flight, now_us)
-        skipped_context = sum(decodes.context(r) for r in plan.skipped)
+        batch.num_decodes = decodes.count - len(plan.skipped)
+        batch.sum_decode_context = decodes.sum_context - sum(
+            decodes.context(r) for r in plan.skipped
+        )
+        batch.num_regular = batch.num_decodes
+        decodes.counter += 1
         for request in plan.skipped:
             request.skipped_step = batch.step
-        self._advance_decodes_but(plan.skipped, skipped_context, batch)
+            decodes.postpone(request)
+        if self.returning:
+            self._welcome_back(batch)
+        self.returning = plan.skipped
+        self.publish_filled(1)
         for request in plan.chunks:
             self._compute(batch, request, plan.tokens[request.seat])
-
-    def _advance_decodes_but(
-        self, skipped: list[Request], skipped_context: int, batch: ScheduledBatch
-    ) -> None:
-        if not skipped:
-            self._advance_decodes(batch)
-            return
-        decodes, work = self.decodes, batch.work
-        work.num_decodes = decodes.count - len(skipped)
-        work.sum_decode_context = decodes.sum_context - skipped_context
-        decodes.counter += 1
-        for request in skipped:
-            decodes.postpone(request)
-        left_out = {r.seat for r in skipped}
-        batch.irregular = [
-            r for r in self._returning if r.state == State.DECODING and r.seat not in left_out
-        ]
-        batch.num_regular = work.num_decodes - len(batch.irregular)
-        batch.num_skipped = len(skipped)
-        self._returning = skipped
-        self.publish_filled(1)
 
     # -- waiting requests -----------------------------------------------------
 
     def _admit(self, batch: ScheduledBatch, budget: int, now_us: int) -> None:
         """Admit waiting requests from the head while seats, budget and blocks last."""
-        settings, kv = self.settings, self.kv
+        settings, kv, waiting = self.settings, self.kv, self.waiting
         threshold = settings.long_prefill_token_threshold
         size = kv.block_size
         while budget > 0 and len(self.running) < settings.max_num_seqs:
-            request = self.waiting.head()
+            request = waiting.head()
             if request is None:
                 return
             hit = kv.lookup(request)
@@ -390,34 +393,41 @@ class Scheduler:
                 tokens = budget
             need = -(-(cached + tokens) // size) - hit.num_blocks
             room = kv.num_free - hit.num_on_free_list
-            whole = -(-request.num_tokens // size) - hit.num_blocks
-            if need > room or (settings.reserve_full_sequence and whole > room):
+            if need > room or (
+                settings.reserve_full_sequence
+                and -(-request.num_tokens // size) - hit.num_blocks > room
+            ):
                 self.head_needs_blocks = True
                 return
-            self.waiting.remove(request)
-            kv.pin(request, hit)
-            kv.allocate(need)
+            waiting.remove(request)
+            self.waiting_us += now_us
+            if hit is not NO_HIT:
+                kv.pin(request, hit, now_us)
+            kv.allocate(need, need * now_us)
             self._seat(request, cached, now_us)
             self._compute(batch, request, tokens)
             budget -= tokens
-            batch.num_admitted += 1
+            batch.was_disturbed = True
 
     def _seat(self, request: Request, cached_tokens: int, now_us: int) -> None:
         """Put an admitted request at the end of the running list."""
         request.seat = self._next_seat
         self._next_seat += 1
         self.running[request.seat] = request
-        request.state = State.PREFILLING
-        request.join_step = request.last_step = NEVER
+        if len(self.running) > self.peak_running:
+            self.peak_running = len(self.running)
+        request.state = PREFILLING
         request.num_computed_tokens = cached_tokens
-        self._prefilling.append(request)
-        if request.scheduled_us is None:
+        self.prefilling.append(request)
+        self.running_us -= now_us
+        if request.scheduled_us == ABSENT:
             request.scheduled_us = now_us
             request.cached_tokens = cached_tokens
             if self.kv.enable_prefix_caching:
                 self.prefix_queries_tokens += request.prompt_tokens
                 self.prefix_hits_tokens += cached_tokens
         else:
+            request.join_step = request.last_step = NEVER
             request.recached_tokens += cached_tokens
             self.recached_tokens += cached_tokens
 
@@ -426,10 +436,10 @@ class Scheduler:
         computed = request.num_computed_tokens
         wanted = request.num_tokens - computed
         if wanted == 1 and request.num_generated:
-            batch.work.num_decodes += 1
-            batch.work.sum_decode_context += computed
+            batch.num_decodes += 1
+            batch.sum_decode_context += computed
         else:
-            batch.work.prefills.append(PrefillChunk(computed, tokens))
+            batch.prefills = [*batch.prefills, PrefillChunk(computed, tokens)]
         request.num_computed_tokens = computed + tokens
         if request.content:
             self.kv.publish(request, request.num_computed_tokens)
@@ -437,38 +447,43 @@ class Scheduler:
             self._complete_prefill(batch, request)
 
     def _complete_prefill(self, batch: ScheduledBatch, request: Request) -> None:
-        self._prefilling.remove(request)
+        self.prefilling.remove(request)
         request.join_step = batch.step
         if request.output_limit:
             request.num_generated += 1
-            batch.completing.append(request)
+            batch.completing = [*batch.completing, request]
         if request.num_generated == request.output_limit:
-            request.state = State.LAST_TOKEN
+            request.state = LAST_TOKEN
             request.last_step = batch.step
-            batch.finishing.append(request)
+            batch.finishing = [*batch.finishing, request]
         else:
             self.decodes.join(request)
 
     # -- departures -----------------------------------------------------------
 
-    def remove(self, request: Request) -> None:
+    def remove(self, request: Request, now_us: int) -> None:
         """Take a request that ends out of the running list or the waiting queue."""
-        if request.state == State.WAITING:
+        state = request.state
+        if state is WAITING:
             self.waiting.remove(request)
+            self.waiting_us += now_us
         else:
-            if request.state == State.DECODING:
+            if state is DECODING:
                 self.decodes.leave(request)
-            elif request.state == State.PREFILLING:
-                self._prefilling.remove(request)
+            elif state is PREFILLING:
+                self.prefilling.remove(request)
             del self.running[request.seat]
-            held = -(-request.num_computed_tokens // self.kv.block_size)
-            self.kv.release(request, held, request.num_computed_tokens, keep=False)
-        self.kv.forget(request)
-        request.state = State.ENDED
+            self.running_us += now_us
+            computed = request.num_computed_tokens
+            held = -(-computed // self.kv.block_size)
+            self.kv.release(request, held, computed, now_us, keep=False)
+        if request.private_extent is not None:
+            self.kv.forget(request)
+        request.state = ENDED
 
     def computed_tokens(self, request: Request) -> int:
         """Return a running request's scheduled tokens."""
-        if request.state == State.DECODING:
+        if request.state is DECODING:
             return self.decodes.context(request)
         return request.num_computed_tokens
 

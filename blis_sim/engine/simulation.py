@@ -198,12 +198,12 @@ class Simulation:
         instance = self.instance
         instance.sync(now_us)
         scheduler = instance.scheduler
-        generated = instance.counters.num_generated_tokens
+        generated = instance.num_generated_tokens
         self._samples.append(
             (
                 now_us,
                 instance.index,
-                len(scheduler.waiting),
+                len(scheduler.waiting.requests),
                 len(scheduler.running),
                 scheduler.kv.num_used,
                 generated - self._generated_at_sample,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class WaitingQueue(Protocol):
     """Requests that wait to be admitted."""
 
-    def __len__(self) -> int: ...
+    requests: dict[int, Request]
+    """All of them by number; the order means nothing."""
 
     def head(self) -> Request | None:
         """Return the next request to admit, or None."""
@@ -29,41 +30,32 @@ class WaitingQueue(Protocol):
     def remove(self, request: Request) -> None:
         """Remove a request wherever it stands."""
 
-    def members(self) -> list[Request]:
-        """Return all waiting requests, in no particular order."""
-
 
 class FcfsQueue:
     """First come, first served; preempted requests return to the front."""
 
     def __init__(self) -> None:
-        self._requests: OrderedDict[int, Request] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._requests)
+        self._ordered: OrderedDict[int, Request] = OrderedDict()
+        self.requests: dict[int, Request] = self._ordered
 
     def head(self) -> Request | None:
         """Return the request at the front."""
-        for request in self._requests.values():
+        for request in self._ordered.values():
             return request
         return None
 
     def push(self, request: Request) -> None:
         """Append to the back."""
-        self._requests[request.request_id] = request
+        self._ordered[request.request_id] = request
 
     def push_preempted(self, request: Request) -> None:
         """Prepend: victims are taken from the back, so several keep their running order."""
-        self._requests[request.request_id] = request
-        self._requests.move_to_end(request.request_id, last=False)
+        self._ordered[request.request_id] = request
+        self._ordered.move_to_end(request.request_id, last=False)
 
     def remove(self, request: Request) -> None:
         """Remove a request in constant time."""
-        del self._requests[request.request_id]
-
-    def members(self) -> list[Request]:
-        """Return all waiting requests, front first."""
-        return list(self._requests.values())
+        del self._ordered[request.request_id]
 
 
 class SortedQueue:
@@ -75,16 +67,13 @@ class SortedQueue:
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._by_priority = policy == SchedulingPolicy.PRIORITY
         self._heap: list[tuple[int, int, int]] = []
-        self._requests: dict[int, Request] = {}
-
-    def __len__(self) -> int:
-        return len(self._requests)
+        self.requests: dict[int, Request] = {}
 
     def head(self) -> Request | None:
         """Return the request that comes first."""
         heap = self._heap
         while heap:
-            request = self._requests.get(heap[0][2])
+            request = self.requests.get(heap[0][2])
             if request is not None:
                 return request
             heappop(heap)
@@ -95,17 +84,13 @@ class SortedQueue:
         spec = request.spec
         rank = spec.priority if self._by_priority else spec.prompt_tokens
         heappush(self._heap, (rank, spec.arrival_us, spec.request_id))
-        self._requests[spec.request_id] = request
+        self.requests[spec.request_id] = request
 
     push_preempted = push
 
     def remove(self, request: Request) -> None:
         """Remove a request."""
-        del self._requests[request.request_id]
-
-    def members(self) -> list[Request]:
-        """Return all waiting requests."""
-        return list(self._requests.values())
+        del self.requests[request.request_id]
 
 
 def make_waiting_queue(policy: SchedulingPolicy) -> WaitingQueue:

@@ -7,7 +7,8 @@ queue, no hidden state. All times are whole microseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -44,13 +45,16 @@ class Batch:
     num_decodes: int = 0
     sum_decode_context: int = 0
     """Sum over the decodes of the tokens computed before the step."""
-    prefills: list[PrefillChunk] = field(default_factory=list)
+    prefills: Sequence[PrefillChunk] = ()
     """In running order."""
 
     @property
     def num_prefill_tokens(self) -> int:
         """New tokens of all prefills."""
-        return sum(chunk.new_tokens for chunk in self.prefills)
+        total = 0
+        for chunk in self.prefills:
+            total += chunk.new_tokens
+        return total
 
     @property
     def is_empty(self) -> bool:

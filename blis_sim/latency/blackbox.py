@@ -36,12 +36,12 @@ class BlackboxModel:
         """Return the duration of one step in microseconds, >= 1."""
         b0, b1, b2 = self.beta
         time_us = int(b0 + b1 * batch.num_prefill_tokens + b2 * batch.num_decodes)
-        return time_us if time_us > 1 else 1
+        return time_us or 1
 
     def uniform_decode_time(self, batch: Batch) -> int | None:
         """Return the step time: it depends on the number of decodes alone."""
         time_us = int(self.beta[0] + self.beta[2] * batch.num_decodes)
-        return time_us if time_us > 1 else 1
+        return time_us or 1
 
     def decode_run(self, batch: Batch, num_steps: int) -> Int64Array:
         """Return ``num_steps`` equal step times, int64[num_steps]."""

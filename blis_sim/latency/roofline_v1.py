@@ -183,7 +183,7 @@ class RooflineV1Model:
         num_bytes = self._weights(num_tokens) + (
             self._bytes_per_kv * sum_kv + self._bytes_per_token * num_tokens
         )
-        return max(compute_s, num_bytes / self.tp / self._byte_rate[phase])
+        return float(max(compute_s, num_bytes / self.tp / self._byte_rate[phase]))
 
     def _to_us(self, busy_s: float) -> int:
         return max(1, math.floor(busy_s * US_PER_S + self._overhead_us + 0.5))
