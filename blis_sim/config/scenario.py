@@ -138,7 +138,7 @@ class WorkloadSettings(Section):
     )
     trace: Path | None = None
     """Trace file to replay instead of drawing requests."""
-    trace_format: Literal["auto", "csv", "azure"] = "auto"
+    trace_format: Literal["auto", "csv", "azure", "blis"] = "auto"
     request_rate: float | None = Field(default=None, gt=0)
     """Requests per second (default 1 for generated load); ``inf`` = all at once. On a trace:
     gaps are stretched to this mean rate."""
