@@ -10,7 +10,7 @@ from blis_sim.metrics.records import ABSENT, RequestColumns, Status
 from blis_sim.units import US_PER_S
 
 if TYPE_CHECKING:
-    from blis_sim.engine.decode_run import MeasuredSteps, UniformSteps
+    from blis_sim.engine.decode_run import DecodeRun
     from blis_sim.engine.request import Request
     from blis_sim.metrics.records import Int64Array
 
@@ -79,9 +79,7 @@ class Recorder:
         """
         spec = request.spec
         first_us = request.first_token_us
-        if first_us is None:
-            first_us = ABSENT
-        elif spec.output_tokens and request.output_limit:
+        if first_us != ABSENT and request.output_limit:
             first_us += token_us
         is_capped = status == Status.COMPLETED and request.output_limit < spec.output_tokens
         self.num_ended += 1
@@ -89,8 +87,8 @@ class Recorder:
             (
                 spec.request_id,
                 spec.arrival_us,
-                ABSENT if request.enqueued_us is None else request.enqueued_us,
-                ABSENT if request.scheduled_us is None else request.scheduled_us,
+                request.enqueued_us,
+                request.scheduled_us,
                 first_us,
                 ABSENT if last_token_us is None else last_token_us,
                 spec.prompt_tokens,
@@ -122,7 +120,9 @@ class Recorder:
             return RequestColumns(*(np.empty(0, dtype=np.int64) for _ in _COLUMNS))
         table = np.concatenate(self._blocks)
         order = np.argsort(table[:, 0], kind="stable")
-        return RequestColumns(*(np.ascontiguousarray(table[order, i]) for i in range(table.shape[1])))
+        return RequestColumns(
+            *(np.ascontiguousarray(table[order, i]) for i in range(table.shape[1]))
+        )
 
     # -- tokens ---------------------------------------------------------------
 
@@ -137,28 +137,23 @@ class Recorder:
         tokens = self._tokens
         tokens[second] = tokens.get(second, 0) + count
 
-    def add_run(
-        self,
-        steps: UniformSteps | MeasuredSteps,
-        begin: int,
-        end: int,
-        num_decodes: int,
-        token_us: int,
-    ) -> None:
+    def add_run(self, run: DecodeRun, begin: int, end: int, token_us: int) -> None:
         """Record the tokens of steps [begin, end) of a decode run: one per decode and step."""
-        durations = steps.durations(begin, end)
+        num_decodes = run.num_decodes
+        durations = run.durations(begin, end)
         if isinstance(durations, int):
-            self.add_gaps(durations + token_us, (end - begin) * num_decodes)
+            gaps, gap_us = self._gaps, durations + token_us
+            gaps[gap_us] = gaps.get(gap_us, 0) + (end - begin) * num_decodes
         else:
             self._gap_runs.append((durations + token_us, num_decodes))
             self._gap_run_length += end - begin
             if self._gap_run_length >= _GAPS_PER_BLOCK:
                 self._merge_gap_runs()
         tokens = self._tokens
-        second = steps.end_of(begin + 1) // US_PER_S
-        last_second = steps.end_of(end) // US_PER_S
+        second = run.end_of(begin + 1) // US_PER_S
+        last_second = run.end_of(end) // US_PER_S
         while second < last_second:
-            upto = steps.ended_by((second + 1) * US_PER_S - 1)
+            upto = run.ended_by((second + 1) * US_PER_S - 1)
             if upto > begin:
                 tokens[second] = tokens.get(second, 0) + (upto - begin) * num_decodes
                 begin = upto

@@ -1,0 +1,302 @@
+"""What a simulation returns: the numbers, the tables and where they come from."""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blis_sim.errors import ConfigError
+from blis_sim.metrics import summary as build
+from blis_sim.metrics.columns import request_columns, timeseries_columns, to_frame
+from blis_sim.metrics.conservation import check_conservation, conservation
+from blis_sim.metrics.definitions import LATENCIES, SERVING_METRICS, Group, metric_definitions
+from blis_sim.metrics.plain import canonical_sha256, to_plain
+from blis_sim.metrics.records import RunData
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Result", "RunContext", "RunInfo", "check_conservation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What was simulated: everything the reports say that the run itself did not measure.
+
+    Attributes
+    ----------
+    scenario : mapping
+        The resolved scenario, as the user could have written it.
+    model, gpu : str
+        Names of the model and of the GPU.
+    tensor_parallel_size, num_instances : int
+        GPUs per instance and instances, >= 1.
+    request_rate : float or None
+        Configured rate, requests per second; ``inf`` = all at once, None = a trace's own.
+    burstiness : float or None
+        Gamma shape of the gaps, None where it does not apply.
+    max_concurrency : int or None
+        Most requests outstanding at once, None = no limit.
+    latency_model : str
+        Which latency model answered.
+    latency_reason : str
+        Why it was chosen.
+    latency_alternatives : sequence of str
+        What else was available.
+    latency_source : str
+        Where its data come from.
+    num_kv_blocks : int
+        KV blocks of one instance.
+    kv_blocks_source : str
+        Where that number comes from.
+    engine_settings : mapping
+        Every engine setting in force, by vLLM's name.
+    notices : sequence of str
+        What the user should know about the run, one sentence each.
+    seed : int
+        Seed of all random streams.
+    package_version, numpy_version : str
+        Versions that made the numbers.
+    slo : mapping of str to float or None
+        Limits for goodput, milliseconds: ``ttft_ms``, ``tpot_ms``, ``e2el_ms``.
+    percentiles : sequence of float
+        Percentiles (0..100) reported besides 50, 90, 95 and 99.
+    backend : str
+        Name under vLLM's key ``backend``.
+
+    Raises
+    ------
+    ConfigError
+        A percentile lies outside 0..100.
+    """
+
+    scenario: Mapping[str, Any]
+    model: str
+    gpu: str
+    tensor_parallel_size: int
+    num_instances: int
+    request_rate: float | None
+    latency_model: str
+    latency_reason: str
+    latency_source: str
+    num_kv_blocks: int
+    kv_blocks_source: str
+    engine_settings: Mapping[str, Any]
+    seed: int
+    package_version: str
+    numpy_version: str
+    burstiness: float | None = None
+    max_concurrency: int | None = None
+    latency_alternatives: Sequence[str] = ()
+    notices: Sequence[str] = ()
+    slo: Mapping[str, float | None] = field(default_factory=dict)
+    percentiles: Sequence[float] = ()
+    backend: str = "blis_sim"
+
+    def __post_init__(self) -> None:
+        for rank in self.percentiles:
+            if not 0 <= rank <= 100:
+                raise ConfigError(f"a metric percentile must be in 0..100; got {rank}")
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of the whole deployment."""
+        return self.tensor_parallel_size * self.num_instances
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Facts of the wall clock and the host; comparisons of results leave them out."""
+
+    date: datetime
+    """When the run started, with its time zone."""
+    wall_s: float
+    """How long it took."""
+    python_version: str = ""
+    platform: str = ""
+    cpu_count: int | None = None
+
+    @classmethod
+    def collect(cls, *, started: datetime | None = None, wall_s: float) -> RunInfo:
+        """Return the facts of this host; ``started`` is now unless given."""
+        return cls(
+            date=started or datetime.now(UTC),
+            wall_s=wall_s,
+            python_version=platform.python_version(),
+            platform=platform.platform(),
+            cpu_count=os.cpu_count(),
+        )
+
+
+class Result:
+    """The outcome of one simulation.
+
+    Parameters
+    ----------
+    run : RunData
+        What was measured; its conservation laws have been checked.
+    context : RunContext
+        What was simulated.
+    run_info : RunInfo
+        When, where and how long.
+    """
+
+    def __init__(self, run: RunData, context: RunContext, run_info: RunInfo) -> None:
+        self.run = run
+        self.context = context
+        self._run_info = run_info
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """All metrics in one flat dictionary of fixed order, vLLM's keys first.
+
+        Units are in the keys or as in vLLM (``duration`` in seconds, throughputs per
+        second); None = no data. See :func:`metric_definitions` for the formulas. Only
+        ``date`` differs between two runs of one scenario.
+        """
+        return {
+            **self._serving,
+            **build.group_summary(self.run, self.context, Group.KV_CACHE),
+            **build.group_summary(self.run, self.context, Group.ENGINE),
+        }
+
+    @cached_property
+    def _serving(self) -> dict[str, Any]:
+        # vLLM writes its date in this form.
+        date = self._run_info.date.strftime("%Y%m%d-%H%M%S")
+        return build.serving_summary(self.run, self.context, date)
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row per request in order of ``request_id``; the columns of ``--requests-out``."""
+        return to_frame(request_columns(self.run))
+
+    @cached_property
+    def timeseries(self) -> pd.DataFrame | None:
+        """One row per sample and instance, or None when the run was not sampled."""
+        columns = timeseries_columns(self.run)
+        return None if columns is None else to_frame(columns)
+
+    @cached_property
+    def conservation(self) -> dict[str, int]:
+        """Where every injected request ended, each count also when it is 0."""
+        return conservation(self.run)
+
+    @cached_property
+    def per_class(self) -> dict[str, dict[str, Any]]:
+        """Counts, rates and latencies of each SLO class."""
+        return build.per_class_block(self.run, self.context)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Where the numbers come from: scenario, its hash, versions, latency model, data."""
+        context = self.context
+        return {
+            "scenario": to_plain(context.scenario),
+            "scenario_sha256": canonical_sha256(context.scenario),
+            "seed": context.seed,
+            "blis_sim_version": context.package_version,
+            "numpy_version": context.numpy_version,
+            "model": context.model,
+            "gpu": context.gpu,
+            "tensor_parallel_size": context.tensor_parallel_size,
+            "num_instances": context.num_instances,
+            "latency_model": context.latency_model,
+            "latency_model_reason": context.latency_reason,
+            "latency_model_alternatives": to_plain(list(context.latency_alternatives)),
+            "latency_model_source": context.latency_source,
+            "num_kv_blocks": context.num_kv_blocks,
+            "num_kv_blocks_source": context.kv_blocks_source,
+            "engine_settings": to_plain(context.engine_settings),
+            "slo": to_plain(context.slo),
+            "notices": list(context.notices),
+        }
+
+    @cached_property
+    def run_info(self) -> dict[str, Any]:
+        """Wall-clock facts: date, run time, host, and how much work the simulator did."""
+        info = self._run_info
+        return {
+            "date": info.date.isoformat(),
+            "wall_s": info.wall_s,
+            "python_version": info.python_version,
+            "platform": info.platform,
+            "cpu_count": info.cpu_count,
+            "num_engine_events": sum(counters.num_events for counters in self.run.counters),
+        }
+
+    def to_json_dict(self, *, detailed: bool = False) -> dict[str, Any]:
+        """Return the whole result as plain values for strict JSON, in a fixed order.
+
+        Parameters
+        ----------
+        detailed : bool
+            Add vLLM's per-request arrays (``input_lens``, ``output_lens``, ``start_times``,
+            ``ttfts``, ``errors``).
+        """
+        report: dict[str, Any] = dict(self._serving)
+        definitions = metric_definitions()
+        if detailed:
+            report |= build.detailed_arrays(self.run)
+            definitions |= build.DETAILED_DEFINITIONS
+        report |= {
+            "kv_cache": build.kv_cache_block(self.run, self.context),
+            "engine": build.engine_block(self.run, self.context),
+            "conservation": self.conservation,
+            "per_class": self.per_class,
+            "manifest": self.manifest,
+            "run_info": self.run_info,
+            "metric_definitions": definitions,
+        }
+        plain: dict[str, Any] = to_plain(report)
+        return plain
+
+    def save(self, path: str | Path, *, detailed: bool = False) -> None:
+        """Write the result as JSON, whole or not at all.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be written.
+        """
+        # The one step up the layers: a convenience of the Python API, taken only when asked.
+        from blis_sim.report.json_report import write_json
+
+        write_json(self, Path(path), detailed=detailed)
+
+    def __repr__(self) -> str:
+        """Return a line for the interpreter's prompt."""
+        done = f"{self.conservation['completed']}/{self.conservation['injected']} completed"
+        return f"<Result {self.context.model} on {self.context.gpu}: {done}>"
+
+    def _repr_html_(self) -> str:
+        """Return the headline numbers as a table for notebooks."""
+        rows = [(d.header, self.summary[d.tag]) for d in SERVING_METRICS]
+        for latency in LATENCIES:
+            for name in ("mean", "median", "p99"):
+                label = f"{name.capitalize()} {latency.header} (ms)"
+                rows.append((label, self.summary[f"{name}_{latency.tag}_ms"]))
+        body = "".join(
+            f"<tr><td>{html.escape(label)}</td>"
+            f"<td style='text-align:right'>{_html_number(value)}</td></tr>"
+            for label, value in rows
+        )
+        context = self.context
+        caption = (
+            f"{context.model} on {context.gpu}, TP {context.tensor_parallel_size}, "
+            f"{context.num_instances} instance(s), {context.latency_model}"
+        )
+        return f"<table><caption>{html.escape(caption)}</caption>{body}</table>"
+
+
+def _html_number(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"

@@ -1,0 +1,192 @@
+"""The console table: vLLM's "Serving Benchmark Result", then what the engine did."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from blis_sim.errors import ConfigError, unknown_name
+from blis_sim.metrics.definitions import LATENCIES, metric
+from blis_sim.metrics.percentiles import rank_word
+from blis_sim.metrics.records import ABSENT, Status
+from blis_sim.metrics.result import Result, RunContext
+
+WIDTH = 50
+MAX_WIDTH = 80
+
+_BEFORE_RATE = ("completed", "failed")
+_AFTER_RATE = (
+    "duration",
+    "total_input_tokens",
+    "total_output_tokens",
+    "request_throughput",
+    "request_goodput",
+    "output_throughput",
+    "max_output_tokens_per_s",
+    "max_concurrent_requests",
+    "total_token_throughput",
+)
+_ENGINE = (
+    "kv_usage_mean_frac",
+    "kv_usage_peak_frac",
+    "prefix_hit_rate",
+    "num_preemptions",
+    "mean_batch_requests",
+    "gpu_busy_frac",
+)
+# vLLM prints this count with decimals.
+_DECIMAL_COUNTS = frozenset({"max_concurrent_requests"})
+_UNFINISHED = tuple(status.name.lower() for status in Status if status is not Status.COMPLETED)
+_MAX_REASONS = 5
+_TABLE_LATENCIES = ("ttft", "tpot", "itl", "e2el")
+_HEADLINE_SETTINGS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_model_len",
+    "block_size",
+    "enable_prefix_caching",
+    "enable_chunked_prefill",
+    "long_prefill_token_threshold",
+    "scheduling_policy",
+    "async_scheduling",
+)
+
+
+def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES) -> str:
+    """Return the result as text of at most 80 columns, without a final newline.
+
+    Parameters
+    ----------
+    result : Result
+        What to show.
+    latencies : sequence of str
+        Tags of the latency sections, in order (``--percentile-metrics``): ``ttft``, ``tpot``,
+        ``itl``, ``e2el``, ``queue``, ``scheduling_delay``.
+
+    Raises
+    ------
+    ConfigError
+        A tag of ``latencies`` is unknown.
+
+    Notes
+    -----
+    A row without data shows ``n/a``. Rows about a rate, a limit on concurrency or a goodput
+    that was not asked for are left out, as in vLLM.
+    """
+    lines = [
+        *_heading(result.context),
+        f"{' Serving Benchmark Result ':=^{WIDTH}}",
+        *_serving_rows(result),
+    ]
+    by_tag = {latency.tag: latency for latency in LATENCIES}
+    ranks = sorted({99.0, *result.context.percentiles})
+    for tag in latencies:
+        if tag not in by_tag:
+            raise ConfigError(unknown_name("a latency metric", tag, by_tag))
+        latency = by_tag[tag]
+        lines.append(f"{latency.title:-^{WIDTH}}")
+        stats = [("Mean", "mean"), ("Median", "median")]
+        stats += [(f"P{rank_word(rank)}", f"p{rank_word(rank)}") for rank in ranks]
+        lines += [
+            _row(f"{label} {latency.header} (ms)", result.summary[f"{key}_{tag}_ms"])
+            for label, key in stats
+        ]
+    lines += [f"{'Engine':-^{WIDTH}}", *_engine_rows(result)]
+    lines += [*_unfinished(result), "=" * WIDTH, *_notices(result.context)]
+    return "\n".join(lines)
+
+
+def _heading(context: RunContext) -> Iterator[str]:
+    """Yield what was simulated, with what, and which engine settings are in force."""
+    instances = f"{context.num_instances} instance{'s' if context.num_instances > 1 else ''}"
+    yield from _wrapped(
+        f"{context.model} on {context.gpu}, TP {context.tensor_parallel_size}, {instances}"
+    )
+    latency = f"Latency: {context.latency_model}"
+    if context.latency_reason:
+        latency += f" ({context.latency_reason})"
+    if context.latency_source:
+        latency += f"; data: {context.latency_source}"
+    if context.latency_alternatives:
+        latency += f"; also available: {', '.join(context.latency_alternatives)}"
+    yield from _wrapped(latency)
+    settings = context.engine_settings
+    shown = [f"{key} {_setting(settings[key])}" for key in _HEADLINE_SETTINGS if key in settings]
+    version = f" {settings['version']}" if "version" in settings else ""
+    profile = f" ({settings['defaults']} defaults)" if "defaults" in settings else ""
+    yield from _wrapped(f"Engine{version}{profile}: {', '.join(shown)}")
+
+
+def _serving_rows(result: Result) -> Iterator[str]:
+    context = result.context
+    for tag in _BEFORE_RATE:
+        yield _metric_row(result, tag)
+    if context.max_concurrency is not None:
+        yield _row("Maximum request concurrency", context.max_concurrency)
+    if context.request_rate is not None:
+        yield _row("Request rate configured (RPS)", float(context.request_rate))
+    has_limits = any(limit is not None for limit in context.slo.values())
+    for tag in _AFTER_RATE:
+        if tag != "request_goodput" or has_limits:
+            yield _metric_row(result, tag)
+
+
+def _engine_rows(result: Result) -> Iterator[str]:
+    yield _row("KV blocks per instance", result.context.num_kv_blocks)
+    for tag in _ENGINE:
+        yield _metric_row(result, tag)
+
+
+def _unfinished(result: Result) -> Iterator[str]:
+    """Yield where the requests are that did not complete, and why; nothing when all did."""
+    counts = result.conservation
+    left = [(state, counts[state]) for state in _UNFINISHED if counts[state]]
+    if not left:
+        return
+    yield f"{'Requests not completed':-^{WIDTH}}"
+    for state, count in left:
+        yield _row(state.replace("_", " ").capitalize(), count)
+    codes = result.run.requests.reason
+    reasons = Counter(codes[codes != ABSENT].tolist()).most_common()
+    for code, count in reasons[:_MAX_REASONS]:
+        yield from _wrapped(f"{count} x {result.run.reasons[code]}")
+    if len(reasons) > _MAX_REASONS:
+        yield f"and {len(reasons) - _MAX_REASONS} more reasons (see the requests' file)"
+
+
+def _notices(context: RunContext) -> Iterator[str]:
+    for notice in context.notices:
+        yield from _wrapped(f"note: {notice}")
+
+
+def _metric_row(result: Result, tag: str) -> str:
+    declared = metric(tag)
+    value = result.summary[tag]
+    if value is not None and declared.unit == "fraction":
+        value = 100 * value
+    if value is not None and tag in _DECIMAL_COUNTS:
+        value = float(value)
+    return _row(declared.header, value)
+
+
+def _row(label: str, value: float | None) -> str:
+    """Return a row in vLLM's form: label in 40 columns, value in 10."""
+    return f"{label + ':':<40} {_number(value)}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, MAX_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
