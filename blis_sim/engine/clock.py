@@ -40,11 +40,11 @@ def order_key(priority: Priority, instance: int = 0, request_id: int = 0) -> int
     return ((priority << _INSTANCE_BITS | instance) << _REQUEST_BITS) | request_id
 
 
-class Moment(simpy.Event):
-    """An event that fires at an exact instant, in the order of its key.
+class Latch(simpy.Event):
+    """An event that is fired from outside, for an exact instant, in the order of a key.
 
     It may be fired again for an earlier instant: the first firing counts, the later ones
-    find no callbacks and do nothing. The process that was resumed calls :meth:`done`.
+    find no callbacks and do nothing. The process that was resumed empties ``callbacks``.
     """
 
     def __init__(self, env: simpy.Environment) -> None:
@@ -54,22 +54,26 @@ class Moment(simpy.Event):
         self._value = None
         self._ok = True
 
-    def fire(self, delay_us: int, key: int) -> Moment:
-        """Fire ``delay_us`` from now, ordered by ``key``; return self."""
+    def fire(self, delay_us: int, key: int) -> None:
+        """Fire ``delay_us`` from now, ordered by ``key``."""
         self.env.schedule(self, key, delay_us)  # type: ignore[arg-type]
-        return self
 
-    def done(self) -> None:
-        """Make any later firing a no-op."""
+
+class Moment(Latch):
+    """A latch that is fired when it is made."""
+
+    def __init__(self, env: simpy.Environment, delay_us: int, key: int) -> None:
+        self.env = env
         self.callbacks = []
+        self._value = None
+        self._ok = True
+        env.schedule(self, key, delay_us)  # type: ignore[arg-type]
 
 
 def call_at(env: simpy.Environment, delay_us: int, key: int, action: Callable[[], None]) -> None:
     """Call ``action`` ``delay_us`` from now, ordered by ``key``."""
-    moment = Moment(env)
 
     def run(_event: simpy.Event) -> None:
         action()
 
-    moment.callbacks.append(run)
-    moment.fire(delay_us, key)
+    Moment(env, delay_us, key).callbacks.append(run)

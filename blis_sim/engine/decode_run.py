@@ -32,14 +32,13 @@ class DecodeRun:
         Steps in the run, >= 1; the pass after the last one is an ordinary one.
     num_decodes : int
         Members, the same in every step.
-    num_scheduled : int
-        How many of the steps the scheduler has already formed.
     lead : int
         Steps that are scheduled ahead of the running one: 0, or 1 with asynchronous
         scheduling.
     """
 
     __slots__ = (
+        "ended_us",
         "first_step",
         "lead",
         "num_decodes",
@@ -56,16 +55,17 @@ class DecodeRun:
         first_step: int,
         num_steps: int,
         num_decodes: int,
-        num_scheduled: int,
         lead: int,
     ) -> None:
         self.start_us = start_us
         self.first_step = first_step
         self.num_steps = num_steps
         self.num_decodes = num_decodes
-        self.num_scheduled = num_scheduled
+        self.num_scheduled = 1 + lead
         self.lead = lead
         self.num_ended = 0
+        self.ended_us = start_us
+        """End of the latest ended step."""
         self.wake = num_steps - lead
         """How many steps have ended when the next ordinary pass is due."""
 

@@ -37,27 +37,23 @@ class Extent:
 class FreeList:
     """Free blocks in LRU order: a ring of extents around a sentinel."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("end",)
 
     def __init__(self) -> None:
-        self._end = Extent(None, 0, 0)
-
-    @property
-    def head(self) -> Extent:
-        """The extent evicted next; an empty one when the list is empty."""
-        return self._end.next
+        self.end = Extent(None, 0, 0)
+        """The sentinel: ``end.next`` is the head, evicted first, ``end.prev`` the tail."""
 
     def append(self, extent: Extent) -> None:
         """Put an extent at the tail; its last block is its first to be evicted."""
-        self.insert_before(self._end, extent)
+        self.insert_before(self.end, extent)
 
     def append_anonymous(self, num_blocks: int) -> None:
         """Put blocks nobody can find at the tail."""
-        tail = self._end.prev
-        if tail.key is None and tail.owner is None and tail is not self._end:
+        tail = self.end.prev
+        if tail.key is None and tail.owner is None and tail is not self.end:
             tail.hi += num_blocks
         else:
-            self.insert_before(self._end, Extent(None, 0, num_blocks))
+            self.insert_before(self.end, Extent(None, 0, num_blocks))
 
     def insert_before(self, place: Extent, extent: Extent) -> None:
         """Put an extent directly ahead of another one."""
@@ -76,7 +72,7 @@ class FreeList:
     def take(self, num_blocks: int) -> list[Extent]:
         """Take blocks from the head; return the extents that are used up."""
         emptied: list[Extent] = []
-        head = self._end.next
+        head = self.end.next
         while num_blocks:
             size = head.hi - head.lo
             if size > num_blocks:
@@ -93,8 +89,8 @@ class FreeList:
     def count_blocks(self) -> int:
         """Return the blocks on the list."""
         total = 0
-        extent = self._end.next
-        while extent is not self._end:
+        extent = self.end.next
+        while extent is not self.end:
             total += extent.hi - extent.lo
             extent = extent.next
         return total

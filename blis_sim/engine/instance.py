@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import TYPE_CHECKING
 
-from blis_sim.engine.clock import Moment, Priority, order_key
+from blis_sim.engine.clock import Latch, Moment, Priority, order_key
 from blis_sim.engine.decode_run import DecodeRun, MeasuredRun, UniformRun
+from blis_sim.engine.frontend import FAR_US
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.scheduler import ScheduledBatch, Scheduler
 from blis_sim.errors import InvariantError
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
 
     import simpy
 
+    from blis_sim.engine.frontend import Frontend
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.recorder import Recorder
+
+WAITING = State.WAITING
+ENDED = State.ENDED
+COMPLETED = Status.COMPLETED
 
 
 class Instance:
@@ -36,10 +43,12 @@ class Instance:
         Says how long steps take.
     recorder : Recorder
         Receives what happens; never asked anything.
+    frontend : Frontend
+        Says who enters the waiting queue when.
     async_scheduling : bool
         Fix the next batch at the start of the running step.
     coalesce : bool
-        Take decode steps in runs; False = one event per step, same results.
+        Take decode steps in runs; False = step by step, same results.
     """
 
     def __init__(
@@ -49,6 +58,7 @@ class Instance:
         scheduler: Scheduler,
         latency: LatencyModel,
         recorder: Recorder,
+        frontend: Frontend,
         *,
         async_scheduling: bool = False,
         coalesce: bool = True,
@@ -58,9 +68,12 @@ class Instance:
         self.scheduler = scheduler
         self.latency = latency
         self.recorder = recorder
+        self.frontend = frontend
         self.counters = EngineCounters(num_kv_blocks=scheduler.kv.num_blocks)
         self._lead = 1 if async_scheduling else 0
         self._coalesce = coalesce
+        self._runs_ahead = coalesce and not async_scheduling
+        self._max_num_seqs = scheduler.settings.max_num_seqs
         self._scheduling_us = latency.scheduling_time()
         self._preemption_us = latency.preemption_time()
         self._token_us = latency.output_token_time()
@@ -72,15 +85,16 @@ class Instance:
         """With asynchronous scheduling, the batch fixed for the next step."""
         self._run: DecodeRun | None = None
         """The run in flight."""
-        self._boundary = Moment(env)
+        self._boundary: Latch | None = None
+        """Fires at the end of the step or run the process waits for."""
         self._boundary_us = 0
-        self._idle: Moment | None = None
         self._aborting: list[Request] = []
         self._decodes_probe = Batch()
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
-        self.last_event_us = 0
-        """When a step last started or ended."""
+        self._idle_us = 0
+        """Time without a step so far."""
+        self.last_step_end_us = 0
         env.process(self._live())
 
     @property
@@ -88,63 +102,100 @@ class Instance:
         """Whether no request is waiting or running."""
         return not self.scheduler.running and not self.scheduler.waiting.requests
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody is here and nobody will come."""
+        return self.is_empty and self.frontend.next_entry_us == FAR_US
+
+    @property
+    def num_generated_tokens(self) -> int:
+        """Tokens put out so far."""
+        return self.counters.num_generated_tokens + self._num_run_tokens
+
     # -- the process ----------------------------------------------------------
 
     def _live(self) -> Generator[simpy.Event, object, None]:
-        env = self.env
+        """Run step after step.
+
+        The process waits for the end of a step only if another event comes first. While
+        none does, nobody can look at the instance or change it, and it goes straight on;
+        its own time ``now_us`` is then ahead of the clock.
+        """
+        env, frontend = self.env, self.frontend
+        frontend.start()
         now_us = 0
         while True:
-            if self._start_step(now_us):
-                boundary = self._boundary
-                yield boundary
-                boundary.callbacks = []  # done: a firing that was overtaken does nothing
+            if frontend.next_entry_us <= now_us:
+                self._pull(now_us)
+            if self._runs_ahead:
+                now_us = self._run_ahead(now_us)
+            end_us = self._start_step(now_us)
+            if end_us is None:
+                woken_us = yield from self._wait_for_work()
+                self._idle_us += woken_us - now_us
+                now_us = woken_us
+                continue
+            if frontend.next_arrival_us <= end_us:
+                frontend.read_until(end_us)  # a deadline of theirs may be the next event
+            if end_us < env.peek():
+                now_us = end_us
+            else:
+                self._boundary_us = end_us
+                self._boundary = Moment(env, end_us - int(env.now), self._step_end_key)
+                yield self._boundary
+                self._boundary.callbacks = []  # a firing that was overtaken does nothing
+                self._boundary = None
                 now_us = self._boundary_us
-                self._end_step(now_us)
-                if env.peek() == now_us:  # others act at this instant before scheduling
-                    yield Moment(env).fire(0, self._scheduling_key)
-            else:
-                self._idle = Moment(env)
-                yield self._idle
-                now_us = int(env.now)
+            self._end_step(now_us)
+            if env.peek() <= now_us:  # others act at this instant before scheduling
+                yield Moment(env, now_us - int(env.now), self._scheduling_key)
 
-    def _start_step(self, now_us: int) -> bool:
-        """Begin a step, or a run of steps; False when there is nothing to do."""
-        self.last_event_us = now_us
+    def _wait_for_work(self) -> Generator[simpy.Event, object, int]:
+        """Wait, idle, for the next entry; return when it comes."""
+        env, entry_us = self.env, self.frontend.next_entry_us
+        if entry_us == FAR_US or entry_us >= env.peek():
+            latch = Latch(env)
+            if entry_us < FAR_US:
+                latch.fire(entry_us - int(env.now), self._scheduling_key)
+            yield latch
+        return entry_us
+
+    def _start_step(self, now_us: int) -> int | None:
+        """Begin a step, or a run of steps, and return its end; None with nothing to do."""
         self.counters.num_events += 1
-        run = self._run = self._plan_run_at_once(now_us)
-        if run is not None:
-            end_us = run.end_of(run.wake)
-        else:
-            batch = self._next_batch(now_us)
-            if batch is None:
-                return False
-            batch.start_us = now_us
-            if self._lead:
-                self._pending = self.scheduler.schedule(now_us, batch)
-                if self._coalesce:
-                    run = self._run = self._plan_run_ahead(batch)
-            elif self._coalesce and not (batch.was_disturbed or batch.finishing):
-                run = self._run = self._plan_run_after(batch)
+        batch = self._next_batch(now_us)
+        if batch is None:
+            return None
+        batch.start_us = now_us
+        if self._coalesce:
+            run = self._run = self._plan_run(batch)
             if run is not None:
-                end_us = run.end_of(run.wake)
-            else:
-                self._current = batch
-                end_us = now_us + self._with_scheduling(self.latency.step_time(batch))
-                if batch.num_victims:
-                    end_us += self._preemption_us * batch.num_victims
-        self._boundary_us = end_us
-        self._boundary = Moment(self.env).fire(end_us - now_us, self._step_end_key)
-        return True
+                entry_us = self.frontend.next_entry_us
+                if entry_us < FAR_US and self._admits_newcomers():
+                    run.cut(entry_us)
+                return run.end_of(run.wake)
+        self._current = batch
+        end_us = now_us + self._with_scheduling(self.latency.step_time(batch))
+        if batch.num_victims:
+            end_us += self._preemption_us * batch.num_victims
+        return end_us
 
     def _next_batch(self, now_us: int) -> ScheduledBatch | None:
-        """Return the batch to start now, or None if the engine becomes idle."""
+        """Return the batch to start now, or None if the engine becomes idle.
+
+        With asynchronous scheduling, also fix the one after it.
+        """
         batch = self._pending
         if batch is None:
             batch = self.scheduler.schedule(now_us, None)
-            if batch is None and not self.is_empty:
-                raise InvariantError(
-                    f"instance {self.index} at {now_us} us has work and can run none of it"
-                )
+            if batch is None:
+                if not self.is_empty:
+                    raise InvariantError(
+                        f"instance {self.index} at {now_us} us has work and can run none of it"
+                    )
+                return None
+        if self._lead:
+            self._pending = self.scheduler.schedule(now_us, batch)
         return batch
 
     def _with_scheduling(self, step_us: int) -> int:
@@ -154,92 +205,104 @@ class Instance:
 
     def _end_step(self, now_us: int) -> None:
         """Deliver the tokens of the step that ends now; let go who is done or gone."""
-        self.last_event_us = now_us
+        self.last_step_end_us = now_us
         run = self._run
         if run is not None:
-            batch = self._end_run(run)
-            self._run = None
-            if batch is None:
-                return
+            batch = self._end_run(run, now_us)
         else:
-            current = self._current
-            assert current is not None
-            batch = current
+            batch = self._current
             self._current = None
-        self._deliver(batch, now_us)
-        for request in batch.finishing:
-            if not request.is_abort_pending and request.state is not State.ENDED:
-                self._complete(request, now_us)
-        if self._aborting:
-            self._end_aborted(batch, now_us)
+        if batch is not None:
+            self._deliver(batch, now_us)
+            for request in batch.finishing:
+                if not request.is_abort_pending and request.state is not ENDED:
+                    self._complete(request, now_us)
+            if self._aborting:
+                self._end_aborted(batch, now_us)
 
     # -- decode runs ----------------------------------------------------------
 
-    def _plan_run_at_once(self, now_us: int) -> DecodeRun | None:
-        """Plan a run without asking the scheduler where its pass could only advance decodes.
+    def _run_ahead(self, now_us: int) -> int:
+        """Decode for as long as that is all there is to do; return the time reached.
 
-        That is so while nobody prefills or returns, and nobody waits or all seats are taken.
+        While nobody prefills, returns or waits, the scheduler's pass could only advance the
+        decodes, so it is not asked. Whole stretches of equal steps, up to the next finish or
+        the next entry, are done at once if no event comes before their end.
         """
-        scheduler = self.scheduler
-        decodes = scheduler.decodes
-        if (
-            not decodes.count
-            or scheduler.prefilling
-            or scheduler.returning
-            or self._lead
-            or not self._coalesce
-            or (
-                scheduler.waiting.requests
-                and len(scheduler.running) < scheduler.settings.max_num_seqs
-            )
-        ):
-            return None
-        num_steps = decodes.steps_within(
-            scheduler.kv.num_free, decodes.finish_at - decodes.counter
-        )
-        if num_steps < 1:
-            return None
-        probe = self._decodes_probe
-        probe.num_decodes = decodes.count
-        probe.sum_decode_context = decodes.sum_offset + decodes.count * decodes.counter
-        return self._make_run(probe, now_us, scheduler.next_step, num_steps, 0)
+        scheduler, frontend = self.scheduler, self.frontend
+        decodes, kv, probe = scheduler.decodes, scheduler.kv, self._decodes_probe
+        size, waiting = decodes.block_size, scheduler.waiting.requests
+        while not (waiting or scheduler.prefilling or scheduler.returning):
+            count, counter = decodes.count, decodes.counter
+            num_steps = decodes.finish_at - counter
+            if not count or count * (num_steps // size + 1) > kv.num_free:
+                break
+            probe.num_decodes = count
+            probe.sum_decode_context = decodes.sum_offset + count * counter
+            step_us = self.latency.uniform_decode_time(probe)
+            if step_us is None:
+                break
+            step_us = step_us + self._scheduling_us or 1
+            until_entry = -((now_us - frontend.next_entry_us) // step_us)
+            if until_entry < num_steps:
+                num_steps = until_entry
+            end_us = now_us + num_steps * step_us
+            if frontend.next_arrival_us <= end_us:
+                frontend.read_until(end_us)
+            if end_us >= self.env.peek():
+                break
+            self.counters.num_events += 1
+            needs = decodes.needs(num_steps)
+            num_blocks = sum(needs)
+            if num_blocks:
+                weighted = sum(map(mul, needs, range(num_steps)))
+                kv.allocate(num_blocks, num_blocks * now_us + weighted * step_us)
+            decodes.counter = counter + num_steps
+            scheduler.next_step += num_steps
+            if decodes.has_fillers:
+                scheduler.publish_filled(num_steps)
+            num_tokens = num_steps * count
+            self._num_run_tokens += num_tokens
+            self.recorder.add_gaps(step_us + self._token_us, num_tokens)
+            self.recorder.add_steps(now_us, step_us, num_steps, count)
+            now_us = self.last_step_end_us = end_us
+            if decodes.finish_at == decodes.counter:
+                for request in decodes.pop_finished(scheduler.next_step - 1):
+                    self._complete(request, now_us)
+            if frontend.next_entry_us <= now_us:
+                self._pull(now_us)
+        return now_us
 
-    def _plan_run_after(self, batch: ScheduledBatch) -> DecodeRun | None:
-        """Plan a run that begins with the batch the scheduler has just formed."""
-        scheduler = self.scheduler
+    def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
+        """Plan a run that begins with a formed batch; None if more like it are not certain."""
+        if batch.was_disturbed or batch.finishing:
+            return None
+        scheduler, lead = self.scheduler, self._lead
         decodes = scheduler.decodes
+        if lead:
+            pending = self._pending
+            if (
+                pending is None
+                or pending.was_disturbed
+                or pending.finishing
+                or pending.num_regular != batch.num_regular
+            ):
+                return None
         if scheduler.head_needs_blocks:
             head = scheduler.waiting.head()
             if head is not None and head.content and decodes.is_filling(head.content[-1].key):
                 return None  # a member may fill a block the head is waiting to find
         more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - decodes.counter)
-        if more < 1:
+        if not more:
             return None
-        lead = self._lead
         num_steps = 1 + lead + more
-        return self._make_run(batch, batch.start_us, batch.step, num_steps, 1 + lead)
+        return self._make_run(batch, batch.start_us, batch.step, num_steps)
 
-    def _plan_run_ahead(self, batch: ScheduledBatch) -> DecodeRun | None:
-        """Plan a run, with asynchronous scheduling, where two like batches follow each other."""
-        pending = self._pending
-        if (
-            batch.was_disturbed
-            or batch.finishing
-            or pending is None
-            or pending.was_disturbed
-            or pending.finishing
-            or pending.num_regular != batch.num_regular
-        ):
-            return None
-        return self._plan_run_after(batch)
-
-    def _make_run(
-        self, batch: Batch, start_us: int, step: int, num_steps: int, num_scheduled: int
-    ) -> DecodeRun:
+    def _make_run(self, batch: Batch, start_us: int, step: int, num_steps: int) -> DecodeRun:
         lead, num_decodes = self._lead, batch.num_decodes
         uniform_us = self.latency.uniform_decode_time(batch)
         if uniform_us is not None:
-            run = UniformRun(start_us, step, num_steps, num_decodes, num_scheduled, lead)
+            run = UniformRun(start_us, step, num_steps, num_decodes, lead)
             run.duration_us = self._with_scheduling(uniform_us)
             return run
         durations = self.latency.decode_run(batch, num_steps)
@@ -247,35 +310,42 @@ class Instance:
             durations = durations.clip(min=self._scheduling_us)
         elif self._scheduling_us:
             durations = durations + self._scheduling_us
-        measured = MeasuredRun(start_us, step, num_steps, num_decodes, num_scheduled, lead)
+        measured = MeasuredRun(start_us, step, num_steps, num_decodes, lead)
         measured.set_durations(durations)
         return measured
 
-    def _end_run(self, run: DecodeRun) -> ScheduledBatch | None:
+    def _end_run(self, run: DecodeRun, now_us: int) -> ScheduledBatch | None:
         """Close a run at its wake; return its last ended step if that is still to be told.
 
         With asynchronous scheduling the run's last step becomes the pending batch.
         """
-        num_told = run.wake - 1 if self._aborting else run.wake
-        self._advance_run(run, num_told, run.num_steps)
         decodes = self.scheduler.decodes
-        step = run.first_step + run.num_steps - 1
-        if not run.lead and not self._aborting:
+        last_step = run.first_step + run.num_steps - 1
+        is_told = not self._aborting
+        if is_told:
+            self._advance_run(run, run.wake, now_us, run.num_steps)
+        else:
+            num_ended = run.wake - 1
+            self._advance_run(run, num_ended, run.end_of(num_ended), run.num_steps)
+        self._run = None
+        if is_told and not run.lead:
             if decodes.finish_at == decodes.counter:
-                for request in decodes.pop_finished(step):
-                    self._complete(request, self.last_event_us)
+                for request in decodes.pop_finished(last_step):
+                    self._complete(request, now_us)
             return None
         num_decodes = run.num_decodes
         context = decodes.sum_context - num_decodes
-        last = ScheduledBatch(step, num_decodes, context)
-        last.finishing = decodes.pop_finished(step)
+        last = ScheduledBatch(last_step, num_decodes, context)
+        last.finishing = decodes.pop_finished(last_step)
         if run.lead:
             self._pending = last
-            last = ScheduledBatch(step - 1, num_decodes, context - num_decodes)
-        last.start_us = run.end_of(num_told)
-        return last if self._aborting else None
+            last = ScheduledBatch(last_step - 1, num_decodes, context - num_decodes)
+        last.start_us = run.ended_us
+        return None if is_told else last
 
-    def _advance_run(self, run: DecodeRun, num_ended: int, num_scheduled: int) -> None:
+    def _advance_run(
+        self, run: DecodeRun, num_ended: int, ended_us: int, num_scheduled: int
+    ) -> None:
         """Bring a run to where ``num_ended`` steps have ended, ``num_scheduled`` are planned."""
         scheduler = self.scheduler
         planned = num_scheduled - run.num_scheduled
@@ -291,42 +361,46 @@ class Instance:
             if decodes.has_fillers:
                 scheduler.publish_filled(planned)
             run.num_scheduled = num_scheduled
-        begin = run.num_ended
-        if num_ended > begin:
-            counters = self.counters
-            counters.num_steps += num_ended - begin
-            counters.busy_us += run.end_of(num_ended) - run.end_of(begin)
-            self._num_run_tokens += (num_ended - begin) * run.num_decodes
-            self.recorder.add_run(run, begin, num_ended, self._token_us)
+        count = num_ended - run.num_ended
+        if count > 0:
+            self._num_run_tokens += count * run.num_decodes
+            self.recorder.add_run(run, num_ended, self._token_us)
             run.num_ended = num_ended
+            run.ended_us = ended_us
+
+    def _admits_newcomers(self) -> bool:
+        """Whether someone entering during a run could be admitted at its next boundary.
+
+        Nobody can while all seats are taken. Nor can anyone, first come first served, while
+        others wait: the head stays refused for as long as the run.
+        """
+        scheduler = self.scheduler
+        if len(scheduler.running) >= self._max_num_seqs:
+            return False
+        return not (scheduler.waiting.is_fcfs and scheduler.waiting.requests)
 
     def _cut_run(self, now_us: int) -> None:
         """End the run in progress, if any, at the first boundary from now on."""
         run = self._run
-        if run is not None and run.cut(now_us):
+        if run is not None and self._boundary is not None and run.cut(now_us):
             end_us = run.end_of(run.wake)
             self._boundary_us = end_us
-            self._boundary.fire(end_us - now_us, self._step_end_key)
+            self._boundary.fire(end_us - int(self.env.now), self._step_end_key)
 
     def sync(self, now_us: int) -> None:
         """Bring the instance to what the plain loop would show at the end of this instant."""
+        self.sync_entries(now_us)
         run = self._run
         if run is not None:
             ended = run.ended_by(now_us)
-            self._advance_run(run, ended, min(run.num_steps, ended + 1 + run.lead))
-
-    @property
-    def num_generated_tokens(self) -> int:
-        """Tokens put out so far."""
-        return self.counters.num_generated_tokens + self._num_run_tokens
+            num_scheduled = min(run.num_steps, ended + 1 + run.lead)
+            self._advance_run(run, ended, run.end_of(ended), num_scheduled)
 
     # -- tokens ---------------------------------------------------------------
 
     def _deliver(self, batch: ScheduledBatch, now_us: int) -> None:
         """Record the tokens a step yields; tokens of requests being aborted are dropped."""
         counters = self.counters
-        counters.num_steps += 1
-        counters.busy_us += now_us - batch.start_us
         num_prefill_tokens = batch.num_prefill_tokens
         counters.num_prefill_tokens += num_prefill_tokens
         counters.num_decode_tokens += batch.num_decodes
@@ -365,30 +439,30 @@ class Instance:
 
     # -- comings and goings ---------------------------------------------------
 
-    def enqueue(self, request: Request, now_us: int) -> None:
-        """Put a request into the waiting queue."""
-        scheduler = self.scheduler
-        request.state = State.WAITING
-        request.enqueued_us = now_us
+    def _pull(self, now_us: int) -> None:
+        """Let everyone into the waiting queue who has entered by now."""
+        frontend, scheduler = self.frontend, self.scheduler
         waiting = scheduler.waiting
-        waiting.push(request)
-        scheduler.waiting_us -= now_us
+        while frontend.next_entry_us <= now_us:
+            enter_us = frontend.next_entry_us
+            request = frontend.pop()
+            if request.state is ENDED:
+                continue  # its client has left already
+            request.state = WAITING
+            request.enqueued_us = enter_us
+            waiting.push(request)
+            scheduler.waiting_us -= enter_us
         if len(waiting.requests) > self.counters.peak_waiting:
             self.counters.peak_waiting = len(waiting.requests)
-        if self._idle is not None:
-            self._idle.fire(0, self._scheduling_key)
-            self._idle = None
-        elif (
-            self._run is not None
-            and len(scheduler.running) < scheduler.settings.max_num_seqs
-            and waiting.head() is request
-        ):
-            # Anyone else stands behind a head that stays refused for as long as the run.
-            self._cut_run(now_us)
+
+    def sync_entries(self, now_us: int) -> None:
+        """Let everyone in who has entered by now, between two boundaries."""
+        self.frontend.read_until(now_us)
+        self._pull(now_us)
 
     def abort(self, request: Request, now_us: int) -> None:
         """Let a waiting or running request go: the latter at the next step boundary."""
-        if request.state == State.WAITING:
+        if request.state is WAITING:
             # A victim's last token may still be in flight.
             self._terminate(request, _drop_token(self._current, request), now_us)
             self._cut_run(now_us)
@@ -422,7 +496,7 @@ class Instance:
         self.scheduler.remove(request, now_us)
         status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
         num_tokens = request.num_generated - num_dropped_tokens
-        self.recorder.end(request, status, self.index, num_tokens, None, self._token_us)
+        self.recorder.end(request, status, self.index, num_tokens, ABSENT, self._token_us)
 
     def _complete(self, request: Request, now_us: int) -> None:
         """End a request whose last token is out."""
@@ -431,12 +505,12 @@ class Instance:
             request.first_token_us = now_us
         num_tokens = request.output_limit
         client_us = now_us + num_tokens * self._token_us
-        status = Status.COMPLETED
         deadline_us = request.abort_deadline_us
         if deadline_us is not None and client_us > deadline_us:
             status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
-        last_us = client_us if status == Status.COMPLETED else None
-        self.recorder.end(request, status, self.index, num_tokens, last_us, self._token_us)
+            self.recorder.end(request, status, self.index, num_tokens, ABSENT, self._token_us)
+            return
+        self.recorder.end(request, COMPLETED, self.index, num_tokens, client_us, self._token_us)
 
     # -- the end --------------------------------------------------------------
 
@@ -459,6 +533,8 @@ class Instance:
         counters.peak_kv_blocks = kv.num_blocks - kv.min_free
         counters.peak_running = scheduler.peak_running
         steps = self._steps_in_flight(now_us)
+        counters.num_steps = steps[0] if steps else scheduler.next_step
+        counters.busy_us = self.last_step_end_us - self._idle_us
         scheduler.check_integrity()
         for request in list(scheduler.running.values()):
             if request.state == State.DECODING:
@@ -471,7 +547,7 @@ class Instance:
 
     def _record_unfinished(self, request: Request, status: Status, in_flight: list[int]) -> None:
         num_tokens = request.num_generated - sum(request.yields_in(s) for s in in_flight)
-        self.recorder.end(request, status, self.index, num_tokens, None, self._token_us)
+        self.recorder.end(request, status, self.index, num_tokens, ABSENT, self._token_us)
 
 
 def _drop_token(batch: ScheduledBatch | None, request: Request) -> int:

@@ -210,7 +210,7 @@ class KVCache:
             if num_free < 0:
                 raise InvariantError(f"{-num_free} KV blocks more taken than were free")
             self.min_free = num_free
-        head = self._free.head
+        head = self._free.end.next
         if head.hi - head.lo > num_blocks:
             head.hi -= num_blocks
             return

@@ -138,8 +138,19 @@ class Scheduler:
             computed and are not out yet.
         """
         decodes = self.decodes
-        batch = ScheduledBatch(self.next_step, decodes.count, decodes.sum_context)
-        budget = self._schedule_all_running(batch, now_us)
+        count, counter = decodes.count, decodes.counter
+        batch = ScheduledBatch(self.next_step, count, decodes.sum_offset + count * counter)
+        budget: int | None = self.settings.max_num_batched_tokens - count
+        if self.prefilling or self.returning or decodes.has_fillers:
+            budget = self._schedule_all_running(batch, now_us)
+        else:
+            need = decodes.buckets[counter % decodes.block_size]
+            if need <= self.kv.num_free:
+                if need:
+                    self.kv.allocate(need, need * now_us)
+                decodes.counter = counter + 1
+            else:
+                budget = None
         if budget is None:
             budget = self._walk_running(batch, in_flight, now_us)
         self.head_needs_blocks = False
@@ -189,7 +200,7 @@ class Scheduler:
             batch.was_disturbed = True
             for request, tokens in zip(list(self.prefilling), chunks, strict=True):
                 if tokens:
-                    self._compute(batch, request, tokens)
+                    self._continue(batch, request, tokens)
                     budget -= tokens
         return budget
 
@@ -369,7 +380,7 @@ class Scheduler:
         self.returning = plan.skipped
         self.publish_filled(1)
         for request in plan.chunks:
-            self._compute(batch, request, plan.tokens[request.seat])
+            self._continue(batch, request, plan.tokens[request.seat])
 
     # -- waiting requests -----------------------------------------------------
 
@@ -382,9 +393,11 @@ class Scheduler:
             request = waiting.head()
             if request is None:
                 return
-            hit = kv.lookup(request)
+            hit = NO_HIT
+            if request.content or request.private_extent is not None:
+                hit = kv.lookup(request)
             cached = hit.num_blocks * size
-            tokens = request.num_tokens - cached
+            wanted = tokens = request.prompt_tokens + request.num_generated - cached
             if threshold and tokens > threshold:
                 tokens = threshold
             if tokens > budget:
@@ -395,7 +408,7 @@ class Scheduler:
             room = kv.num_free - hit.num_on_free_list
             if need > room or (
                 settings.reserve_full_sequence
-                and -(-request.num_tokens // size) - hit.num_blocks > room
+                and -(-(cached + wanted) // size) - hit.num_blocks > room
             ):
                 self.head_needs_blocks = True
                 return
@@ -405,7 +418,9 @@ class Scheduler:
                 kv.pin(request, hit, now_us)
             kv.allocate(need, need * now_us)
             self._seat(request, cached, now_us)
-            self._compute(batch, request, tokens)
+            if tokens == wanted:
+                self.prefilling.pop()
+            self._compute(batch, request, tokens, wanted)
             budget -= tokens
             batch.was_disturbed = True
 
@@ -431,10 +446,19 @@ class Scheduler:
             request.recached_tokens += cached_tokens
             self.recached_tokens += cached_tokens
 
-    def _compute(self, batch: ScheduledBatch, request: Request, tokens: int) -> None:
-        """Schedule tokens of a prefilling request whose blocks are allocated."""
+    def _continue(self, batch: ScheduledBatch, request: Request, tokens: int) -> None:
+        """Schedule the next tokens of a prefilling request."""
+        wanted = request.num_tokens - request.num_computed_tokens
+        if tokens == wanted:
+            self.prefilling.remove(request)
+        self._compute(batch, request, tokens, wanted)
+
+    def _compute(self, batch: ScheduledBatch, request: Request, tokens: int, wanted: int) -> None:
+        """Schedule tokens of a request whose blocks are allocated.
+
+        With all it wanted it leaves the prefill phase: the step yields a token.
+        """
         computed = request.num_computed_tokens
-        wanted = request.num_tokens - computed
         if wanted == 1 and request.num_generated:
             batch.num_decodes += 1
             batch.sum_decode_context += computed
@@ -443,11 +467,8 @@ class Scheduler:
         request.num_computed_tokens = computed + tokens
         if request.content:
             self.kv.publish(request, request.num_computed_tokens)
-        if tokens == wanted:
-            self._complete_prefill(batch, request)
-
-    def _complete_prefill(self, batch: ScheduledBatch, request: Request) -> None:
-        self.prefilling.remove(request)
+        if tokens < wanted:
+            return
         request.join_step = batch.step
         if request.output_limit:
             request.num_generated += 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import numpy as np
 import simpy
 
 from blis_sim.engine.clock import Moment, Priority, call_at, order_key
+from blis_sim.engine.frontend import Frontend
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.request import Request, State
@@ -74,20 +74,20 @@ class Simulation:
             config.block_size,
             enable_prefix_caching=config.enable_prefix_caching,
         )
+        self.frontend = Frontend(requests, latency, self._accept, horizon_us)
         self.instance = Instance(
             self.env,
             0,
             Scheduler(config.scheduler, kv),
             latency,
             self.recorder,
+            self.frontend,
             async_scheduling=config.async_scheduling,
             coalesce=config.coalesce,
         )
-        self._requests = requests
         self._horizon_us = horizon_us
-        self._frontend: list[tuple[int, int, Request]] = []
+        self._max_model_len = config.scheduler.max_model_len
         self._first_arrival_us: int | None = None
-        self._has_more_arrivals = True
         self._on_progress = on_progress
         self._samples: list[tuple[int, int, int, int, int, int]] = []
         self._sample_interval_us = sample_interval_us
@@ -96,73 +96,48 @@ class Simulation:
     def run(self) -> RunData:
         """Run to the end of the load or to the horizon and return what was measured."""
         env = self.env
-        env.process(self._arrive())
         if self._sample_interval_us is not None:
             env.process(self._observe(self._sample_interval_us))
         if self._horizon_us is None:
             env.run()
         else:
-            env.run(until=Moment(env).fire(self._horizon_us, order_key(Priority.HORIZON)))
+            env.run(until=Moment(env, self._horizon_us, order_key(Priority.HORIZON)))
         return self._close()
 
     # -- arrivals -------------------------------------------------------------
 
-    def _arrive(self) -> Generator[simpy.Event, object, None]:
-        """Bring requests through the frontend into the waiting queue.
-
-        One event per distinct instant of entry. The stream is read one request ahead:
-        whoever enters the queue before the next arrival is dealt with first.
-        """
-        env, frontend, horizon_us = self.env, self._frontend, self._horizon_us
-        for spec in self._requests:
-            while frontend and frontend[0][0] <= spec.arrival_us:
-                if frontend[0][0] > env.now:
-                    yield self._entry_moment()
-                self._enter()
-            if horizon_us is not None and spec.arrival_us > horizon_us:
-                break
-            self._admit(spec)
-        self._has_more_arrivals = False
-        while frontend:
-            if frontend[0][0] > env.now:
-                yield self._entry_moment()
-            self._enter()
-
-    def _entry_moment(self) -> Moment:
-        enter_us, request_id, _ = self._frontend[0]
-        key = order_key(Priority.ARRIVAL, 0, request_id)
-        return Moment(self.env).fire(enter_us - int(self.env.now), key)
-
-    def _enter(self) -> None:
-        """Move the next request out of the frontend; its client may have left."""
-        enter_us, _, request = heappop(self._frontend)
-        if request.state == State.FRONTEND:
-            self.instance.enqueue(request, enter_us)
-        if self._on_progress is not None and request.request_id % 1024 == 0:
-            self._on_progress(self.recorder.num_ended, enter_us)
-
-    def _admit(self, spec: RequestSpec) -> None:
-        """Accept a request, or drop it when this engine could never serve it."""
-        if self._first_arrival_us is None:
+    def _accept(self, spec: RequestSpec) -> Request | None:
+        """Make the engine's request, or drop one that this engine could never serve."""
+        if self._first_arrival_us is None or spec.arrival_us < self._first_arrival_us:
             self._first_arrival_us = spec.arrival_us
-        max_model_len = self.config.scheduler.max_model_len
-        limit = min(spec.output_tokens, max(0, max_model_len - spec.prompt_tokens))
+        if self._on_progress is not None and spec.request_id % 1024 == 0:
+            self._on_progress(self.recorder.num_ended, spec.arrival_us)
+        room = self._max_model_len - spec.prompt_tokens
+        limit = spec.output_tokens
+        if room <= 0:
+            self._drop(spec, "prompt_tokens >= max_model_len")
+            return None
         if spec.max_output_tokens is not None:
+            if spec.max_output_tokens > room:
+                self._drop(spec, "prompt_tokens + max_output_tokens > max_model_len")
+                return None
             limit = min(limit, spec.max_output_tokens)
+        if limit > room:
+            limit = room
         request = Request(spec, limit)
-        reason = _why_unservable(spec, max_model_len)
-        if reason is not None:
-            self._end_outside(request, Status.DROPPED, reason)
-            return
-        self.instance.scheduler.kv.register(request)
+        if spec.prefix_group is not None or spec.session_id is not None:
+            self.instance.scheduler.kv.register(request)
         if spec.timeout_us is not None or spec.abort_us is not None:
             self._set_deadline(request)
-        enter_us = spec.arrival_us + self.latency.queueing_time(spec)
-        heappush(self._frontend, (enter_us, spec.request_id, request))
+        return request
+
+    def _drop(self, spec: RequestSpec, why: str) -> None:
+        reason = f"{why} ({self._max_model_len} tokens)"
+        self._end_outside(Request(spec, 0), Status.DROPPED, reason)
 
     def _end_outside(self, request: Request, status: Status, reason: str | None = None) -> None:
         request.state = State.ENDED
-        self.recorder.end(request, status, ABSENT, 0, None, 0, reason)
+        self.recorder.end(request, status, ABSENT, 0, ABSENT, 0, reason)
 
     def _set_deadline(self, request: Request) -> None:
         """Let the client leave at its timeout or abort, whichever comes first."""
@@ -173,11 +148,13 @@ class Simulation:
         request.abort_deadline_us = spec.arrival_us + delay_us
 
         def leave() -> None:
+            now_us = int(self.env.now)
+            self.instance.sync_entries(now_us)
             if request.state == State.FRONTEND:
                 status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
                 self._end_outside(request, status)
             elif request.state != State.ENDED:
-                self.instance.abort(request, int(self.env.now))
+                self.instance.abort(request, now_us)
 
         key = order_key(Priority.ARRIVAL, 0, spec.request_id)
         call_at(self.env, request.abort_deadline_us - int(self.env.now), key, leave)
@@ -188,10 +165,10 @@ class Simulation:
         """Sample the instance at multiples of the interval, last of all at each instant."""
         key = order_key(Priority.OBSERVER)
         while True:
-            yield Moment(self.env).fire(interval_us, key)
+            yield Moment(self.env, interval_us, key)
             now_us = int(self.env.now)
             self._sample(now_us)
-            if not self._has_more_arrivals and not self._frontend and self.instance.is_empty:
+            if self.instance.is_done:
                 return
 
     def _sample(self, now_us: int) -> None:
@@ -214,15 +191,11 @@ class Simulation:
     # -- the end --------------------------------------------------------------
 
     def _close(self) -> RunData:
-        recorder = self.recorder
-        instance = self.instance
-        now_us = int(self.env.now) if self._horizon_us is None else self._horizon_us
-        if self._horizon_us is None:
-            now_us = instance.last_event_us
+        recorder, instance = self.recorder, self.instance
+        now_us = instance.last_step_end_us if self._horizon_us is None else self._horizon_us
         instance.finalize(now_us)
-        for _, _, request in self._frontend:
-            if request.state == State.FRONTEND:
-                recorder.end(request, Status.IN_FRONTEND, ABSENT, 0, None, 0)
+        for request in self.frontend.inside():
+            recorder.end(request, Status.IN_FRONTEND, ABSENT, 0, ABSENT, 0)
         columns = recorder.request_columns()
         itl_us, itl_count = recorder.gap_histogram()
         token_seconds, token_counts = recorder.tokens_per_second()
@@ -252,14 +225,3 @@ class Simulation:
             return None
         table = np.array(self._samples, dtype=np.int64).reshape(-1, 6)
         return TimeSeries(*(np.ascontiguousarray(table[:, i]) for i in range(6)))
-
-
-def _why_unservable(spec: RequestSpec, max_model_len: int) -> str | None:
-    if spec.prompt_tokens >= max_model_len:
-        return f"prompt_tokens >= max_model_len ({max_model_len})"
-    if (
-        spec.max_output_tokens is not None
-        and spec.prompt_tokens + spec.max_output_tokens > max_model_len
-    ):
-        return f"prompt_tokens + max_output_tokens > max_model_len ({max_model_len})"
-    return None

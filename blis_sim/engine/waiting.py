@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class WaitingQueue(Protocol):
     """Requests that wait to be admitted."""
 
+    is_fcfs: bool
     requests: dict[int, Request]
     """All of them by number; the order means nothing."""
 
@@ -33,6 +34,8 @@ class WaitingQueue(Protocol):
 
 class FcfsQueue:
     """First come, first served; preempted requests return to the front."""
+
+    is_fcfs = True
 
     def __init__(self) -> None:
         self._ordered: OrderedDict[int, Request] = OrderedDict()
@@ -63,6 +66,8 @@ class SortedQueue:
 
     Removal is lazy: an entry counts while its request is a member.
     """
+
+    is_fcfs = False
 
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._by_priority = policy == SchedulingPolicy.PRIORITY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from blis_sim.metrics.records import Int64Array
 
 _COLUMNS = RequestColumns.__dataclass_fields__.keys()
+_NUM_COLUMNS = len(_COLUMNS)
 _ROWS_PER_BLOCK = 8192
 _GAPS_PER_BLOCK = 1 << 18
 
@@ -49,10 +52,10 @@ class Recorder:
         self.reasons = Labels()
         self._rows: list[tuple[int, ...]] = []
         self._blocks: list[Int64Array] = []
-        self._gaps: dict[int, int] = {}
+        self._gaps: defaultdict[int, int] = defaultdict(int)
         self._gap_runs: list[tuple[Int64Array, int]] = []
         self._gap_run_length = 0
-        self._tokens: dict[int, int] = {}
+        self._tokens: defaultdict[int, int] = defaultdict(int)
 
     # -- requests -------------------------------------------------------------
 
@@ -62,7 +65,7 @@ class Recorder:
         status: Status,
         instance: int,
         num_tokens: int,
-        last_token_us: int | None,
+        last_token_us: int,
         token_us: int,
         reason: str | None = None,
     ) -> None:
@@ -72,8 +75,8 @@ class Recorder:
         ----------
         num_tokens : int
             Tokens the client received.
-        last_token_us : int or None
-            Client time of the last of them, for a completed request.
+        last_token_us : int
+            Client time of the last of them, for a completed request, else ``ABSENT``.
         token_us : int
             Output processing time per token: the k-th token is seen k times this later.
         """
@@ -90,7 +93,7 @@ class Recorder:
                 request.enqueued_us,
                 request.scheduled_us,
                 first_us,
-                ABSENT if last_token_us is None else last_token_us,
+                last_token_us,
                 spec.prompt_tokens,
                 num_tokens,
                 request.cached_tokens,
@@ -110,7 +113,9 @@ class Recorder:
 
     def _flush_rows(self) -> None:
         if self._rows:
-            self._blocks.append(np.array(self._rows, dtype=np.int64))
+            flat = chain.from_iterable(self._rows)
+            count = len(self._rows) * _NUM_COLUMNS
+            self._blocks.append(np.fromiter(flat, np.int64, count).reshape(-1, _NUM_COLUMNS))
             self._rows = []
 
     def request_columns(self) -> RequestColumns:
@@ -128,37 +133,47 @@ class Recorder:
 
     def add_gaps(self, gap_us: int, count: int) -> None:
         """Record that ``count`` tokens came ``gap_us`` after the one before them."""
-        gaps = self._gaps
-        gaps[gap_us] = gaps.get(gap_us, 0) + count
+        self._gaps[gap_us] += count
 
     def add_tokens(self, now_us: int, count: int) -> None:
         """Record that the engine put out ``count`` tokens at an instant."""
-        second = now_us // US_PER_S
-        tokens = self._tokens
-        tokens[second] = tokens.get(second, 0) + count
+        self._tokens[now_us // US_PER_S] += count
 
-    def add_run(self, run: DecodeRun, begin: int, end: int, token_us: int) -> None:
-        """Record the tokens of steps [begin, end) of a decode run: one per decode and step."""
-        num_decodes = run.num_decodes
-        durations = run.durations(begin, end)
-        if isinstance(durations, int):
-            gaps, gap_us = self._gaps, durations + token_us
-            gaps[gap_us] = gaps.get(gap_us, 0) + (end - begin) * num_decodes
-        else:
-            self._gap_runs.append((durations + token_us, num_decodes))
-            self._gap_run_length += end - begin
-            if self._gap_run_length >= _GAPS_PER_BLOCK:
-                self._merge_gap_runs()
+    def add_steps(self, start_us: int, step_us: int, num_steps: int, count: int) -> None:
+        """Record that each of ``num_steps`` equal steps put out ``count`` tokens at its end."""
         tokens = self._tokens
+        last_second = (start_us + num_steps * step_us) // US_PER_S
+        second = start_us // US_PER_S
+        while second < last_second:
+            # Steps that end before the next second begins.
+            upto = ((second + 1) * US_PER_S - 1 - start_us) // step_us
+            if upto:
+                tokens[second] += upto * count
+                start_us += upto * step_us
+                num_steps -= upto
+            second += 1
+        tokens[second] += num_steps * count
+
+    def add_run(self, run: DecodeRun, num_ended: int, token_us: int) -> None:
+        """Record the tokens of a run's steps since the last call: one per decode and step."""
+        begin, num_decodes = run.num_ended, run.num_decodes
+        durations = run.durations(begin, num_ended)
+        if isinstance(durations, int):
+            self.add_gaps(durations + token_us, (num_ended - begin) * num_decodes)
+            self.add_steps(run.ended_us, durations, num_ended - begin, num_decodes)
+            return
+        self._gap_runs.append((durations + token_us, num_decodes))
+        self._gap_run_length += num_ended - begin
+        if self._gap_run_length >= _GAPS_PER_BLOCK:
+            self._merge_gap_runs()
         second = run.end_of(begin + 1) // US_PER_S
-        last_second = run.end_of(end) // US_PER_S
+        last_second = run.end_of(num_ended) // US_PER_S
         while second < last_second:
             upto = run.ended_by((second + 1) * US_PER_S - 1)
-            if upto > begin:
-                tokens[second] = tokens.get(second, 0) + (upto - begin) * num_decodes
-                begin = upto
+            self._tokens[second] += (upto - begin) * num_decodes
+            begin = upto
             second += 1
-        tokens[second] = tokens.get(second, 0) + (end - begin) * num_decodes
+        self._tokens[second] += (num_ended - begin) * num_decodes
 
     def _merge_gap_runs(self) -> None:
         """Fold the kept step times into the histogram."""
@@ -190,6 +205,6 @@ class Recorder:
 
 
 def _sorted_items(counts: dict[int, int]) -> tuple[Int64Array, Int64Array]:
-    keys = np.array(sorted(counts), dtype=np.int64)
+    keys = np.array(sorted(k for k, count in counts.items() if count), dtype=np.int64)
     values = np.array([counts[k] for k in keys.tolist()], dtype=np.int64)
     return keys, values

@@ -1,0 +1,115 @@
+"""The frontend: between a request's arrival and the instance's waiting queue."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from blis_sim.engine.request import Request, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from blis_sim.latency.base import LatencyModel
+    from blis_sim.workload.request import RequestSpec
+
+FAR_US = 1 << 62
+"""A time that never comes."""
+
+
+class Frontend:
+    """Reads a stream of requests lazily and says who enters the waiting queue when.
+
+    The instance asks it at its step boundaries; between them nobody can be admitted, so no
+    event is needed for an arrival. The stream is read just far enough to know the next
+    entry: a request that arrives later may enter earlier, its frontend time being shorter.
+
+    Parameters
+    ----------
+    requests : iterable of RequestSpec
+        In order of arrival.
+    latency : LatencyModel
+        Says how long the frontend takes.
+    accept : callable
+        Makes the engine's request of a spec; None when it was turned away.
+    horizon_us : int or None
+        Requests that arrive later are not read.
+    """
+
+    __slots__ = (
+        "_accept",
+        "_entries",
+        "_last_us",
+        "_next_spec",
+        "_queueing_time",
+        "_stream",
+        "next_arrival_us",
+        "next_entry_us",
+    )
+
+    def __init__(
+        self,
+        requests: Iterable[RequestSpec],
+        latency: LatencyModel,
+        accept: Callable[[RequestSpec], Request | None],
+        horizon_us: int | None = None,
+    ) -> None:
+        self._stream = iter(requests)
+        self._queueing_time = latency.queueing_time
+        self._accept = accept
+        self._last_us = FAR_US if horizon_us is None else horizon_us
+        self._entries: list[tuple[int, int, Request]] = []
+        self._next_spec: RequestSpec | None = None
+        self.next_arrival_us = 0
+        """Arrival of the first request not yet read, ``FAR_US`` when there is none."""
+        self.next_entry_us = FAR_US
+        """When the next request enters the waiting queue, ``FAR_US`` when none will."""
+
+    def start(self) -> None:
+        """Read up to the first entry."""
+        self._advance()
+        self._settle()
+
+    def _advance(self) -> None:
+        """Look at the next request of the stream."""
+        spec = next(self._stream, None)
+        if spec is None or spec.arrival_us > self._last_us:
+            self._next_spec = None
+            self.next_arrival_us = FAR_US
+        else:
+            self._next_spec = spec
+            self.next_arrival_us = spec.arrival_us
+
+    def _read_one(self) -> None:
+        spec = self._next_spec
+        assert spec is not None
+        request = self._accept(spec)
+        if request is not None:
+            enter_us = spec.arrival_us + self._queueing_time(spec)
+            heappush(self._entries, (enter_us, spec.request_id, request))
+        self._advance()
+
+    def _settle(self) -> None:
+        """Read until nobody unread can enter before the next entry."""
+        entries = self._entries
+        while self.next_arrival_us < FAR_US and (
+            not entries or self.next_arrival_us <= entries[0][0]
+        ):
+            self._read_one()
+        self.next_entry_us = entries[0][0] if entries else FAR_US
+
+    def read_until(self, now_us: int) -> None:
+        """Read every request that arrives by ``now_us``."""
+        while self.next_arrival_us <= now_us:
+            self._read_one()
+        self._settle()
+
+    def pop(self) -> Request:
+        """Return the request that enters next, at ``next_entry_us``."""
+        request = heappop(self._entries)[2]
+        self._settle()
+        return request
+
+    def inside(self) -> list[Request]:
+        """Return the requests that have been read and not entered."""
+        return [r for _, _, r in self._entries if r.state is State.FRONTEND]
