@@ -139,8 +139,9 @@ class DecodeSet:
         ``step`` is the step that yields it.
         """
         finished: list[Request] = []
-        while self.finish_at == self.counter:
-            request = heappop(self._finish_heap)[2]
+        heap, counter = self._finish_heap, self.counter
+        while self.finish_at == counter:
+            request = heappop(heap)[2]
             self._remove(request)
             request.last_step = step
             finished.append(request)

@@ -89,7 +89,8 @@ class Instance:
         """Fires at the end of the step or run the process waits for."""
         self._boundary_us = 0
         self._aborting: list[Request] = []
-        self._decodes_probe = Batch()
+        self._uniform_us: dict[int, int] = {}
+        """Step time by number of decodes, where it depends on nothing else."""
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
         self._idle_us = 0
@@ -229,49 +230,54 @@ class Instance:
         decodes, so it is not asked. Whole stretches of equal steps, up to the next finish or
         the next entry, are done at once if no event comes before their end.
         """
-        scheduler, frontend = self.scheduler, self.frontend
-        decodes, kv, probe = scheduler.decodes, scheduler.kv, self._decodes_probe
-        size, waiting = decodes.block_size, scheduler.waiting.requests
-        while not (waiting or scheduler.prefilling or scheduler.returning):
+        scheduler, frontend, env, recorder = self.scheduler, self.frontend, self.env, self.recorder
+        decodes, kv, uniform_us = scheduler.decodes, scheduler.kv, self._uniform_us
+        size, waiting, token_us = decodes.block_size, scheduler.waiting.requests, self._token_us
+        num_tokens = num_stretches = 0
+        while decodes.count and not (waiting or scheduler.prefilling or scheduler.returning):
             count, counter = decodes.count, decodes.counter
             num_steps = decodes.finish_at - counter
-            if not count or count * (num_steps // size + 1) > kv.num_free:
+            step_us = uniform_us.get(count) or self._find_uniform_us(count)
+            if not step_us or count * (num_steps // size + 1) > kv.num_free:
                 break
-            probe.num_decodes = count
-            probe.sum_decode_context = decodes.sum_offset + count * counter
-            step_us = self.latency.uniform_decode_time(probe)
-            if step_us is None:
-                break
-            step_us = step_us + self._scheduling_us or 1
-            until_entry = -((now_us - frontend.next_entry_us) // step_us)
-            if until_entry < num_steps:
-                num_steps = until_entry
+            entry_us = frontend.next_entry_us
+            if now_us + num_steps * step_us > entry_us:
+                num_steps = (entry_us - now_us + step_us - 1) // step_us
             end_us = now_us + num_steps * step_us
             if frontend.next_arrival_us <= end_us:
                 frontend.read_until(end_us)
-            if end_us >= self.env.peek():
+            if end_us >= env.peek():
                 break
-            self.counters.num_events += 1
+            num_stretches += 1
             needs = decodes.needs(num_steps)
             num_blocks = sum(needs)
             if num_blocks:
                 weighted = sum(map(mul, needs, range(num_steps)))
                 kv.allocate(num_blocks, num_blocks * now_us + weighted * step_us)
             decodes.counter = counter + num_steps
-            scheduler.next_step += num_steps
             if decodes.has_fillers:
                 scheduler.publish_filled(num_steps)
-            num_tokens = num_steps * count
-            self._num_run_tokens += num_tokens
-            self.recorder.add_gaps(step_us + self._token_us, num_tokens)
-            self.recorder.add_steps(now_us, step_us, num_steps, count)
-            now_us = self.last_step_end_us = end_us
-            if decodes.finish_at == decodes.counter:
-                for request in decodes.pop_finished(scheduler.next_step - 1):
+            num_tokens += num_steps * count
+            recorder.add_steps(now_us, step_us, num_steps, count, token_us)
+            now_us = end_us
+            if decodes.finish_at == counter + num_steps:
+                for request in decodes.pop_finished(decodes.counter - 1):
                     self._complete(request, now_us)
-            if frontend.next_entry_us <= now_us:
+            if entry_us <= now_us:
                 self._pull(now_us)
+        if num_stretches:
+            self._num_run_tokens += num_tokens
+            self.counters.num_events += num_stretches
+            self.last_step_end_us = now_us
         return now_us
+
+    def _find_uniform_us(self, num_decodes: int) -> int:
+        """Return the duration of a step of so many decodes, 0 if that alone does not say."""
+        step_us = self.latency.uniform_decode_time(Batch(num_decodes, 0))
+        if step_us is None:
+            return 0
+        duration_us = self._uniform_us[num_decodes] = self._with_scheduling(step_us)
+        return duration_us
 
     def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
         """Plan a run that begins with a formed batch; None if more like it are not certain."""
@@ -290,7 +296,7 @@ class Instance:
                 return None
         if scheduler.head_needs_blocks:
             head = scheduler.waiting.head()
-            if head is not None and head.content and decodes.is_filling(head.content[-1].key):
+            if head.content and decodes.is_filling(head.content[-1].key):
                 return None  # a member may fill a block the head is waiting to find
         more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - decodes.counter)
         if not more:
@@ -300,10 +306,10 @@ class Instance:
 
     def _make_run(self, batch: Batch, start_us: int, step: int, num_steps: int) -> DecodeRun:
         lead, num_decodes = self._lead, batch.num_decodes
-        uniform_us = self.latency.uniform_decode_time(batch)
-        if uniform_us is not None:
+        uniform_us = self._uniform_us.get(num_decodes) or self._find_uniform_us(num_decodes)
+        if uniform_us:
             run = UniformRun(start_us, step, num_steps, num_decodes, lead)
-            run.duration_us = self._with_scheduling(uniform_us)
+            run.duration_us = uniform_us
             return run
         durations = self.latency.decode_run(batch, num_steps)
         if lead:
@@ -357,7 +363,6 @@ class Instance:
             if num_blocks:
                 scheduler.kv.allocate(num_blocks, moments_us)
             decodes.counter += planned
-            scheduler.next_step += planned
             if decodes.has_fillers:
                 scheduler.publish_filled(planned)
             run.num_scheduled = num_scheduled
@@ -400,14 +405,12 @@ class Instance:
 
     def _deliver(self, batch: ScheduledBatch, now_us: int) -> None:
         """Record the tokens a step yields; tokens of requests being aborted are dropped."""
-        counters = self.counters
+        recorder, counters = self.recorder, self.counters
+        token_us, num_regular = self._token_us, batch.num_regular
         num_prefill_tokens = batch.num_prefill_tokens
         counters.num_prefill_tokens += num_prefill_tokens
         counters.num_decode_tokens += batch.num_decodes
-        counters.batch_tokens += batch.num_decodes + num_prefill_tokens
         counters.batch_requests += batch.num_decodes + len(batch.prefills)
-        recorder, token_us = self.recorder, self._token_us
-        num_regular = batch.num_regular
         for request in self._aborting:
             if (
                 request.yields_in(batch.step)
@@ -503,14 +506,13 @@ class Instance:
         self.scheduler.remove(request, now_us)
         if request.first_token_us == ABSENT:
             request.first_token_us = now_us
-        num_tokens = request.output_limit
+        status, num_tokens = COMPLETED, request.output_limit
         client_us = now_us + num_tokens * self._token_us
         deadline_us = request.abort_deadline_us
         if deadline_us is not None and client_us > deadline_us:
             status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
-            self.recorder.end(request, status, self.index, num_tokens, ABSENT, self._token_us)
-            return
-        self.recorder.end(request, COMPLETED, self.index, num_tokens, client_us, self._token_us)
+            client_us = ABSENT
+        self.recorder.end(request, status, self.index, num_tokens, client_us, self._token_us)
 
     # -- the end --------------------------------------------------------------
 
@@ -528,12 +530,12 @@ class Instance:
         counters.recached_tokens = scheduler.recached_tokens
         counters.num_decode_tokens += self._num_run_tokens
         counters.num_generated_tokens += self._num_run_tokens
-        counters.batch_tokens += self._num_run_tokens
+        counters.batch_tokens = counters.num_decode_tokens + counters.num_prefill_tokens
         counters.batch_requests += self._num_run_tokens
         counters.peak_kv_blocks = kv.num_blocks - kv.min_free
         counters.peak_running = scheduler.peak_running
         steps = self._steps_in_flight(now_us)
-        counters.num_steps = steps[0] if steps else scheduler.next_step
+        counters.num_steps = steps[0] if steps else scheduler.decodes.counter
         counters.busy_us = self.last_step_end_us - self._idle_us
         scheduler.check_integrity()
         for request in list(scheduler.running.values()):

@@ -108,7 +108,6 @@ class Scheduler:
         self.running: dict[int, Request] = {}
         """The running list by seat; seats grow, so the order is that of admission."""
         self.waiting = make_waiting_queue(settings.policy)
-        self.next_step = 0
         self.head_needs_blocks = False
         """Whether the latest pass refused the head of the queue for want of blocks."""
         self.running_us = 0
@@ -139,7 +138,7 @@ class Scheduler:
         """
         decodes = self.decodes
         count, counter = decodes.count, decodes.counter
-        batch = ScheduledBatch(self.next_step, count, decodes.sum_offset + count * counter)
+        batch = ScheduledBatch(counter, count, decodes.sum_offset + count * counter)
         budget: int | None = self.settings.max_num_batched_tokens - count
         if self.prefilling or self.returning or decodes.has_fillers:
             budget = self._schedule_all_running(batch, now_us)
@@ -158,6 +157,7 @@ class Scheduler:
             self._admit(batch, budget, now_us)
         if not batch.num_decodes and not batch.prefills:
             self._unpaid_victims += batch.num_victims
+            decodes.counter = counter
             return None
         if decodes.finish_at == decodes.counter:
             popped = decodes.pop_finished(batch.step)
@@ -165,7 +165,6 @@ class Scheduler:
         if self._unpaid_victims:
             batch.num_victims += self._unpaid_victims
             self._unpaid_victims = 0
-        self.next_step += 1
         return batch
 
     # -- running requests -----------------------------------------------------
@@ -387,12 +386,10 @@ class Scheduler:
     def _admit(self, batch: ScheduledBatch, budget: int, now_us: int) -> None:
         """Admit waiting requests from the head while seats, budget and blocks last."""
         settings, kv, waiting = self.settings, self.kv, self.waiting
-        threshold = settings.long_prefill_token_threshold
-        size = kv.block_size
-        while budget > 0 and len(self.running) < settings.max_num_seqs:
+        threshold, size = settings.long_prefill_token_threshold, kv.block_size
+        num_seats = settings.max_num_seqs - len(self.running)
+        while budget > 0 and num_seats > 0 and waiting.requests:
             request = waiting.head()
-            if request is None:
-                return
             hit = NO_HIT
             if request.content or request.private_extent is not None:
                 hit = kv.lookup(request)
@@ -413,28 +410,29 @@ class Scheduler:
                 self.head_needs_blocks = True
                 return
             waiting.remove(request)
-            self.waiting_us += now_us
             if hit is not NO_HIT:
                 kv.pin(request, hit, now_us)
             kv.allocate(need, need * now_us)
             self._seat(request, cached, now_us)
-            if tokens == wanted:
-                self.prefilling.pop()
+            if tokens < wanted:
+                self.prefilling.append(request)
             self._compute(batch, request, tokens, wanted)
             budget -= tokens
+            num_seats -= 1
             batch.was_disturbed = True
 
     def _seat(self, request: Request, cached_tokens: int, now_us: int) -> None:
         """Put an admitted request at the end of the running list."""
-        request.seat = self._next_seat
-        self._next_seat += 1
-        self.running[request.seat] = request
-        if len(self.running) > self.peak_running:
-            self.peak_running = len(self.running)
+        seat = request.seat = self._next_seat
+        self._next_seat = seat + 1
+        running = self.running
+        running[seat] = request
+        if len(running) > self.peak_running:
+            self.peak_running = len(running)
+        self.waiting_us += now_us
+        self.running_us -= now_us
         request.state = PREFILLING
         request.num_computed_tokens = cached_tokens
-        self.prefilling.append(request)
-        self.running_us -= now_us
         if request.scheduled_us == ABSENT:
             request.scheduled_us = now_us
             request.cached_tokens = cached_tokens

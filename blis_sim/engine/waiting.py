@@ -19,8 +19,8 @@ class WaitingQueue(Protocol):
     requests: dict[int, Request]
     """All of them by number; the order means nothing."""
 
-    def head(self) -> Request | None:
-        """Return the next request to admit, or None."""
+    def head(self) -> Request:
+        """Return the next request to admit; there must be one."""
 
     def push(self, request: Request) -> None:
         """Add a request that has just entered."""
@@ -41,11 +41,9 @@ class FcfsQueue:
         self._ordered: OrderedDict[int, Request] = OrderedDict()
         self.requests: dict[int, Request] = self._ordered
 
-    def head(self) -> Request | None:
+    def head(self) -> Request:
         """Return the request at the front."""
-        for request in self._ordered.values():
-            return request
-        return None
+        return next(iter(self._ordered.values()))
 
     def push(self, request: Request) -> None:
         """Append to the back."""
@@ -74,15 +72,12 @@ class SortedQueue:
         self._heap: list[tuple[int, int, int]] = []
         self.requests: dict[int, Request] = {}
 
-    def head(self) -> Request | None:
+    def head(self) -> Request:
         """Return the request that comes first."""
-        heap = self._heap
-        while heap:
-            request = self.requests.get(heap[0][2])
-            if request is not None:
-                return request
+        heap, requests = self._heap, self.requests
+        while heap[0][2] not in requests:
             heappop(heap)
-        return None
+        return requests[heap[0][2]]
 
     def push(self, request: Request) -> None:
         """Insert in order."""

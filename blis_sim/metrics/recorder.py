@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,31 @@ if TYPE_CHECKING:
     from blis_sim.engine.request import Request
     from blis_sim.metrics.records import Int64Array
 
-_COLUMNS = RequestColumns.__dataclass_fields__.keys()
+_SPEC_COLUMNS = ("request_id", "arrival_us", "prompt_tokens", "priority")
+_REQUEST_COLUMNS = (
+    "enqueued_us",
+    "scheduled_us",
+    "cached_tokens",
+    "recached_tokens",
+    "num_preemptions",
+)
+_COLUMNS = (
+    *_SPEC_COLUMNS,
+    *_REQUEST_COLUMNS,
+    "first_token_us",
+    "last_token_us",
+    "output_tokens",
+    "instance",
+    "status",
+    "length_capped",
+    "slo_class",
+    "tenant",
+    "reason",
+)
+"""Order of the columns of a row."""
 _NUM_COLUMNS = len(_COLUMNS)
+_of_spec = attrgetter(*_SPEC_COLUMNS)
+_of_request = attrgetter(*_REQUEST_COLUMNS)
 _ROWS_PER_BLOCK = 8192
 _GAPS_PER_BLOCK = 1 << 18
 
@@ -82,27 +106,19 @@ class Recorder:
         """
         spec = request.spec
         first_us = request.first_token_us
-        if first_us != ABSENT and request.output_limit:
+        if token_us and request.output_limit and first_us != ABSENT:
             first_us += token_us
-        is_capped = status == Status.COMPLETED and request.output_limit < spec.output_tokens
         self.num_ended += 1
         self._rows.append(
             (
-                spec.request_id,
-                spec.arrival_us,
-                request.enqueued_us,
-                request.scheduled_us,
+                *_of_spec(spec),
+                *_of_request(request),
                 first_us,
                 last_token_us,
-                spec.prompt_tokens,
                 num_tokens,
-                request.cached_tokens,
-                request.recached_tokens,
-                request.num_preemptions,
                 instance,
                 status,
-                is_capped,
-                spec.priority,
+                status == 0 and num_tokens < spec.output_tokens,
                 ABSENT if spec.slo_class is None else self.slo_classes.number(spec.slo_class),
                 ABSENT if spec.tenant is None else self.tenants.number(spec.tenant),
                 ABSENT if reason is None else self.reasons.number(reason),
@@ -122,12 +138,11 @@ class Recorder:
         """Return all recorded requests in order of their number."""
         self._flush_rows()
         if not self._blocks:
-            return RequestColumns(*(np.empty(0, dtype=np.int64) for _ in _COLUMNS))
+            return RequestColumns(**{name: np.empty(0, dtype=np.int64) for name in _COLUMNS})
         table = np.concatenate(self._blocks)
+        self._blocks = [table]
         order = np.argsort(table[:, 0], kind="stable")
-        return RequestColumns(
-            *(np.ascontiguousarray(table[order, i]) for i in range(table.shape[1]))
-        )
+        return RequestColumns(**{name: table[order, i] for i, name in enumerate(_COLUMNS)})
 
     # -- tokens ---------------------------------------------------------------
 
@@ -139,11 +154,14 @@ class Recorder:
         """Record that the engine put out ``count`` tokens at an instant."""
         self._tokens[now_us // US_PER_S] += count
 
-    def add_steps(self, start_us: int, step_us: int, num_steps: int, count: int) -> None:
-        """Record that each of ``num_steps`` equal steps put out ``count`` tokens at its end."""
+    def add_steps(
+        self, start_us: int, step_us: int, num_steps: int, count: int, token_us: int
+    ) -> None:
+        """Record that each of equal steps put out ``count`` tokens at its end."""
+        self._gaps[step_us + token_us] += num_steps * count
         tokens = self._tokens
-        last_second = (start_us + num_steps * step_us) // US_PER_S
         second = start_us // US_PER_S
+        last_second = (start_us + num_steps * step_us) // US_PER_S
         while second < last_second:
             # Steps that end before the next second begins.
             upto = ((second + 1) * US_PER_S - 1 - start_us) // step_us
@@ -159,8 +177,8 @@ class Recorder:
         begin, num_decodes = run.num_ended, run.num_decodes
         durations = run.durations(begin, num_ended)
         if isinstance(durations, int):
-            self.add_gaps(durations + token_us, (num_ended - begin) * num_decodes)
-            self.add_steps(run.ended_us, durations, num_ended - begin, num_decodes)
+            count = num_ended - begin
+            self.add_steps(run.ended_us, durations, count, num_decodes, token_us)
             return
         self._gap_runs.append((durations + token_us, num_decodes))
         self._gap_run_length += num_ended - begin
