@@ -67,27 +67,12 @@ class Frontend:
 
     def start(self) -> None:
         """Read up to the first entry."""
-        self._advance()
-        self._settle()
-
-    def _advance(self) -> None:
-        """Look at the next request of the stream."""
-        spec = next(self._stream, None)
+        self._next_spec = spec = next(self._stream, None)
         if spec is None or spec.arrival_us > self._last_us:
-            self._next_spec = None
             self.next_arrival_us = FAR_US
         else:
-            self._next_spec = spec
             self.next_arrival_us = spec.arrival_us
-
-    def _read_one(self) -> None:
-        spec = self._next_spec
-        assert spec is not None
-        request = self._accept(spec)
-        if request is not None:
-            enter_us = spec.arrival_us + self._queueing_time(spec)
-            heappush(self._entries, (enter_us, spec.request_id, request))
-        self._advance()
+        self._settle()
 
     def _settle(self) -> None:
         """Read until nobody unread can enter before the next entry."""
@@ -97,6 +82,20 @@ class Frontend:
         ):
             self._read_one()
         self.next_entry_us = entries[0][0] if entries else FAR_US
+
+    def _read_one(self) -> None:
+        """Take in the next request of the stream and look at the one after it."""
+        spec = self._next_spec
+        assert spec is not None
+        request = self._accept(spec)
+        if request is not None:
+            enter_us = spec.arrival_us + self._queueing_time(spec)
+            heappush(self._entries, (enter_us, spec.request_id, request))
+        self._next_spec = spec = next(self._stream, None)
+        if spec is None or spec.arrival_us > self._last_us:
+            self.next_arrival_us = FAR_US
+        else:
+            self.next_arrival_us = spec.arrival_us
 
     def read_until(self, now_us: int) -> None:
         """Read every request that arrives by ``now_us``."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from operator import mul
 from typing import TYPE_CHECKING
 
 from blis_sim.engine.clock import Latch, Moment, Priority, order_key
 from blis_sim.engine.decode_run import DecodeRun, MeasuredRun, UniformRun
 from blis_sim.engine.frontend import FAR_US
 from blis_sim.engine.request import Request, State
+from blis_sim.engine.run_ahead import RunAhead
 from blis_sim.engine.scheduler import ScheduledBatch, Scheduler
 from blis_sim.errors import InvariantError
-from blis_sim.latency.base import Batch
 from blis_sim.metrics.records import ABSENT, EngineCounters, Status
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import simpy
 
     from blis_sim.engine.frontend import Frontend
-    from blis_sim.latency.base import LatencyModel
+    from blis_sim.latency.base import Batch, LatencyModel
     from blis_sim.metrics.recorder import Recorder
 
 WAITING = State.WAITING
@@ -89,10 +88,9 @@ class Instance:
         """Fires at the end of the step or run the process waits for."""
         self._boundary_us = 0
         self._aborting: list[Request] = []
-        self._uniform_us: dict[int, int] = {}
-        """Step time by number of decodes, where it depends on nothing else."""
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
+        self._ahead = RunAhead(scheduler, latency, recorder, self.counters, self._complete)
         self._idle_us = 0
         """Time without a step so far."""
         self.last_step_end_us = 0
@@ -111,7 +109,9 @@ class Instance:
     @property
     def num_generated_tokens(self) -> int:
         """Tokens put out so far."""
-        return self.counters.num_generated_tokens + self._num_run_tokens
+        return (
+            self.counters.num_generated_tokens + self._num_run_tokens + self._ahead.num_run_tokens
+        )
 
     # -- the process ----------------------------------------------------------
 
@@ -224,60 +224,36 @@ class Instance:
     # -- decode runs ----------------------------------------------------------
 
     def _run_ahead(self, now_us: int) -> int:
-        """Decode for as long as that is all there is to do; return the time reached.
+        """Take the short way for as long as it leads; return the time reached.
 
-        While nobody prefills, returns or waits, the scheduler's pass could only advance the
-        decodes, so it is not asked. Whole stretches of equal steps, up to the next finish or
-        the next entry, are done at once if no event comes before their end.
+        It leads while nobody prefills or returns, and no event comes before the end of a
+        stretch: the scheduler's pass could then only advance the decodes, or admit a lone
+        newcomer.
         """
-        scheduler, frontend, env, recorder = self.scheduler, self.frontend, self.env, self.recorder
-        decodes, kv, uniform_us = scheduler.decodes, scheduler.kv, self._uniform_us
-        size, waiting, token_us = decodes.block_size, scheduler.waiting.requests, self._token_us
-        num_tokens = num_stretches = 0
-        while decodes.count and not (waiting or scheduler.prefilling or scheduler.returning):
-            count, counter = decodes.count, decodes.counter
-            num_steps = decodes.finish_at - counter
-            step_us = uniform_us.get(count) or self._find_uniform_us(count)
-            if not step_us or count * (num_steps // size + 1) > kv.num_free:
-                break
-            entry_us = frontend.next_entry_us
-            if now_us + num_steps * step_us > entry_us:
-                num_steps = (entry_us - now_us + step_us - 1) // step_us
-            end_us = now_us + num_steps * step_us
-            if frontend.next_arrival_us <= end_us:
-                frontend.read_until(end_us)
-            if end_us >= env.peek():
-                break
-            num_stretches += 1
-            needs = decodes.needs(num_steps)
-            num_blocks = sum(needs)
-            if num_blocks:
-                weighted = sum(map(mul, needs, range(num_steps)))
-                kv.allocate(num_blocks, num_blocks * now_us + weighted * step_us)
-            decodes.counter = counter + num_steps
-            if decodes.has_fillers:
-                scheduler.publish_filled(num_steps)
-            num_tokens += num_steps * count
-            recorder.add_steps(now_us, step_us, num_steps, count, token_us)
-            now_us = end_us
-            if decodes.finish_at == counter + num_steps:
-                for request in decodes.pop_finished(decodes.counter - 1):
-                    self._complete(request, now_us)
-            if entry_us <= now_us:
+        scheduler, frontend, ahead, env = self.scheduler, self.frontend, self._ahead, self.env
+        decodes, waiting = scheduler.decodes, scheduler.waiting.requests
+        while decodes.count and not (scheduler.prefilling or scheduler.returning):
+            before_us = now_us
+            if waiting:
+                request = ahead.newcomer(now_us)
+                if request is None:
+                    break
+                end_us = now_us + ahead.newcomer_step_us(request)
+                if frontend.next_arrival_us <= end_us:
+                    frontend.read_until(end_us)
+                if end_us >= env.peek():
+                    break
+                ahead.admit(request, now_us, end_us)
+                now_us = end_us
+            else:
+                now_us = ahead.decode(now_us, frontend.next_entry_us, env.peek())
+                if now_us == before_us:
+                    break
+            if frontend.next_entry_us <= now_us:
                 self._pull(now_us)
-        if num_stretches:
-            self._num_run_tokens += num_tokens
-            self.counters.num_events += num_stretches
+        if now_us > self.last_step_end_us:
             self.last_step_end_us = now_us
         return now_us
-
-    def _find_uniform_us(self, num_decodes: int) -> int:
-        """Return the duration of a step of so many decodes, 0 if that alone does not say."""
-        step_us = self.latency.uniform_decode_time(Batch(num_decodes, 0))
-        if step_us is None:
-            return 0
-        duration_us = self._uniform_us[num_decodes] = self._with_scheduling(step_us)
-        return duration_us
 
     def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
         """Plan a run that begins with a formed batch; None if more like it are not certain."""
@@ -306,10 +282,10 @@ class Instance:
 
     def _make_run(self, batch: Batch, start_us: int, step: int, num_steps: int) -> DecodeRun:
         lead, num_decodes = self._lead, batch.num_decodes
-        uniform_us = self._uniform_us.get(num_decodes) or self._find_uniform_us(num_decodes)
-        if uniform_us:
+        uniform_us = self.latency.uniform_decode_time(batch)
+        if uniform_us is not None:
             run = UniformRun(start_us, step, num_steps, num_decodes, lead)
-            run.duration_us = uniform_us
+            run.duration_us = self._with_scheduling(uniform_us)
             return run
         durations = self.latency.decode_run(batch, num_steps)
         if lead:
@@ -497,22 +473,34 @@ class Instance:
     def _terminate(self, request: Request, num_dropped_tokens: int, now_us: int) -> None:
         """End a request whose client has gone."""
         self.scheduler.remove(request, now_us)
-        status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
-        num_tokens = request.num_generated - num_dropped_tokens
-        self.recorder.end(request, status, self.index, num_tokens, ABSENT, self._token_us)
+        request.status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
+        self._record(request, request.num_generated - num_dropped_tokens)
 
     def _complete(self, request: Request, now_us: int) -> None:
         """End a request whose last token is out."""
-        self.scheduler.remove(request, now_us)
-        if request.first_token_us == ABSENT:
+        self.scheduler.finish(request, now_us)
+        token_us, num_tokens = self._token_us, request.output_limit
+        if not num_tokens:
             request.first_token_us = now_us
-        status, num_tokens = COMPLETED, request.output_limit
-        client_us = now_us + num_tokens * self._token_us
+        last_seen_us = now_us + num_tokens * token_us
         deadline_us = request.abort_deadline_us
-        if deadline_us is not None and client_us > deadline_us:
-            status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
-            client_us = ABSENT
-        self.recorder.end(request, status, self.index, num_tokens, client_us, self._token_us)
+        if deadline_us is not None and last_seen_us > deadline_us:
+            request.status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
+        else:
+            request.status = COMPLETED
+            request.last_seen_us = last_seen_us
+        request.first_seen_us = request.first_token_us + token_us if num_tokens else now_us
+        request.num_received = num_tokens
+        request.instance = self.index
+        self.recorder.end(request)
+
+    def _record(self, request: Request, num_tokens: int) -> None:
+        """Record a request that did not complete."""
+        if request.first_token_us != ABSENT:
+            request.first_seen_us = request.first_token_us + self._token_us
+        request.num_received = num_tokens
+        request.instance = self.index
+        self.recorder.end(request)
 
     # -- the end --------------------------------------------------------------
 
@@ -528,10 +516,11 @@ class Instance:
         counters.prefix_queries_tokens = scheduler.prefix_queries_tokens
         counters.prefix_hits_tokens = scheduler.prefix_hits_tokens
         counters.recached_tokens = scheduler.recached_tokens
-        counters.num_decode_tokens += self._num_run_tokens
-        counters.num_generated_tokens += self._num_run_tokens
+        num_run_tokens = self._num_run_tokens + self._ahead.num_run_tokens
+        counters.num_decode_tokens += num_run_tokens
+        counters.num_generated_tokens += num_run_tokens
         counters.batch_tokens = counters.num_decode_tokens + counters.num_prefill_tokens
-        counters.batch_requests += self._num_run_tokens
+        counters.batch_requests += num_run_tokens
         counters.peak_kv_blocks = kv.num_blocks - kv.min_free
         counters.peak_running = scheduler.peak_running
         steps = self._steps_in_flight(now_us)
@@ -548,8 +537,8 @@ class Instance:
             raise InvariantError(f"{kv.num_used} KV blocks are still held on an empty instance")
 
     def _record_unfinished(self, request: Request, status: Status, in_flight: list[int]) -> None:
-        num_tokens = request.num_generated - sum(request.yields_in(s) for s in in_flight)
-        self.recorder.end(request, status, self.index, num_tokens, ABSENT, self._token_us)
+        request.status = status
+        self._record(request, request.num_generated - sum(request.yields_in(s) for s in in_flight))
 
 
 def _drop_token(batch: ScheduledBatch | None, request: Request) -> int:

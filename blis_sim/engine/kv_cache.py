@@ -110,6 +110,8 @@ class KVCache:
         ):
             request.content = content_of(spec, self.block_size)
             if request.content:
+                request.chain = []
+                request.chain_ends = []
                 request.hashable_blocks = request.content[-1].end
 
     # -- lookup ---------------------------------------------------------------
@@ -177,7 +179,8 @@ class KVCache:
             request.chain.append(piece)
             request.chain_ends.append(upto)
             position = upto
-        request.num_hashed_blocks = position
+        if hit.pieces:
+            request.num_hashed_blocks = position
         private = request.private_extent
         if hit.num_blocks > hit.num_shared_blocks and private is not None:
             self._free.remove(private)
@@ -257,6 +260,16 @@ class KVCache:
 
     # -- release --------------------------------------------------------------
 
+    def release_private(self, num_blocks: int, now_us: int) -> None:
+        """Return blocks that nobody will find again."""
+        self.num_free += num_blocks
+        self.block_us += num_blocks * now_us
+        tail = self._free.end.prev
+        if tail.key is None and tail.owner is None and tail.prev is not tail:
+            tail.hi += num_blocks
+        else:
+            self._free.append_anonymous(num_blocks)
+
     def release(
         self,
         request: Request,
@@ -288,7 +301,7 @@ class KVCache:
             self._free.append_anonymous(anonymous)
         if private is not None:
             self._free.append(private)
-        if request.chain:
+        if request.content:
             self._release_chain(request, now_us)
 
     def _release_chain(self, request: Request, now_us: int) -> None:
@@ -332,6 +345,8 @@ class KVCache:
         owners: dict[int, int] = {}
         for request, num_computed in holders.values():
             private += -(-num_computed // self.block_size) - request.num_hashed_blocks
+            if not request.content:
+                continue
             for first, end in zip(request.chain, request.chain_ends, strict=True):
                 piece: Extent | None = first
                 while piece is not None and piece.lo < end:

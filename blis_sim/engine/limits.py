@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from blis_sim.catalog.gpus import GpuSpec, canonical_gpu_name
+from blis_sim.catalog.gpus import GpuSpec
 from blis_sim.catalog.model_spec import ModelSpec
 from blis_sim.config.scenario import EngineSettings
 from blis_sim.errors import ConfigError
@@ -68,8 +68,8 @@ def default_limits(profile: str, gpu: GpuSpec) -> tuple[int, int]:
     (``get_batch_defaults`` in vllm/engine/arg_utils.py, 0.15, for the OpenAI server).
     ``blis``: 256 and 2048 everywhere. A GPU of unknown memory counts as small.
     """
-    name = canonical_gpu_name(gpu.name) or gpu.name
-    is_large = (gpu.memory_gib or 0.0) >= _LARGE_MEMORY_GIB and "a100" not in name.lower()
+    has_memory = (gpu.memory_gib or 0.0) >= _LARGE_MEMORY_GIB
+    is_large = has_memory and "a100" not in gpu.name.lower()
     return (1024, 8192) if profile == "vllm" and is_large else (256, 2048)
 
 

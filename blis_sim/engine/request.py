@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from blis_sim.metrics.records import ABSENT
+from blis_sim.metrics.records import ABSENT, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,21 @@ class Request:
     hashable_blocks = 0
     num_hashed_blocks = 0
     private_extent: Extent | None = None
+    chain: list[Extent]
+    """Shared extents held, in chain order; set when the content can be shared."""
+    chain_ends: list[int]
+    """For each of them, the block index up to which it is held."""
+
+    # How it ended, for the recorder.
+    status = Status.RUNNING
+    num_received = 0
+    """Tokens the client received."""
+    first_seen_us = ABSENT
+    """Client time of the first token."""
+    last_seen_us = ABSENT
+    """Client time of the last token, when completed."""
+    instance = ABSENT
+    reason: str | None = None
 
     def __init__(self, spec: RequestSpec, output_limit: int) -> None:
         self.spec = spec
@@ -83,8 +98,6 @@ class Request:
         self.prompt_tokens = spec.prompt_tokens
         self.output_limit = output_limit
         """Tokens it will generate: min(output, max_output_tokens, room in the model)."""
-        self.chain: list[Extent] = []
-        self.chain_ends: list[int] = []
 
     @property
     def num_tokens(self) -> int:

@@ -421,6 +421,25 @@ class Scheduler:
             num_seats -= 1
             batch.was_disturbed = True
 
+    def admit_alone(self, request: Request, now_us: int, end_us: int) -> None:
+        """Carry out a step that advances all decodes and computes one whole new prompt.
+
+        The caller has made sure that this is what a pass would form, and that blocks for
+        it are free; ``end_us`` is the step's end.
+        """
+        decodes, tokens = self.decodes, request.prompt_tokens
+        need = decodes.buckets[decodes.counter % decodes.block_size]
+        need -= -tokens // decodes.block_size
+        self.kv.allocate(need, need * now_us)
+        self.waiting.remove(request)
+        self._seat(request, 0, now_us)
+        request.join_step = decodes.counter
+        decodes.counter += 1
+        request.num_computed_tokens = tokens
+        request.num_generated = 1
+        request.first_token_us = request.last_token_us = end_us
+        decodes.join(request)
+
     def _seat(self, request: Request, cached_tokens: int, now_us: int) -> None:
         """Put an admitted request at the end of the running list."""
         seat = request.seat = self._next_seat
@@ -480,25 +499,36 @@ class Scheduler:
 
     # -- departures -----------------------------------------------------------
 
-    def remove(self, request: Request, now_us: int) -> None:
-        """Take a request that ends out of the running list or the waiting queue."""
-        state = request.state
-        if state is WAITING:
+    def finish(self, request: Request, now_us: int) -> None:
+        """Let a request go whose last token is out."""
+        if request.state is WAITING:  # it was preempted while its last token was in flight
             self.waiting.remove(request)
             self.waiting_us += now_us
         else:
-            if state is DECODING:
-                self.decodes.leave(request)
-            elif state is PREFILLING:
-                self.prefilling.remove(request)
             del self.running[request.seat]
             self.running_us += now_us
-            computed = request.num_computed_tokens
-            held = -(-computed // self.kv.block_size)
-            self.kv.release(request, held, computed, now_us, keep=False)
+            self._release(request, now_us)
         if request.private_extent is not None:
             self.kv.forget(request)
         request.state = ENDED
+
+    def remove(self, request: Request, now_us: int) -> None:
+        """Let a request go, whatever it is doing."""
+        state = request.state
+        if state is DECODING:
+            self.decodes.leave(request)
+        elif state is PREFILLING:
+            self.prefilling.remove(request)
+        self.finish(request, now_us)
+
+    def _release(self, request: Request, now_us: int) -> None:
+        """Return the blocks of a request that ends."""
+        computed, kv = request.num_computed_tokens, self.kv
+        num_held = -(-computed // kv.block_size)
+        if request.content:
+            kv.release(request, num_held, computed, now_us, keep=False)
+        else:
+            kv.release_private(num_held, now_us)
 
     def computed_tokens(self, request: Request) -> int:
         """Return a running request's scheduled tokens."""

@@ -15,7 +15,7 @@ from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.scheduler import Scheduler, SchedulerSettings
 from blis_sim.metrics.recorder import Recorder
-from blis_sim.metrics.records import ABSENT, RunData, Status, TimeSeries
+from blis_sim.metrics.records import RunData, Status, TimeSeries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -68,7 +68,7 @@ class Simulation:
         self.config = config
         self.latency = latency
         self.env = simpy.Environment(initial_time=0)
-        self.recorder = Recorder()
+        self.recorder = Recorder(on_progress)
         kv = KVCache(
             config.num_kv_blocks,
             config.block_size,
@@ -87,8 +87,6 @@ class Simulation:
         )
         self._horizon_us = horizon_us
         self._max_model_len = config.scheduler.max_model_len
-        self._first_arrival_us: int | None = None
-        self._on_progress = on_progress
         self._samples: list[tuple[int, int, int, int, int, int]] = []
         self._sample_interval_us = sample_interval_us
         self._generated_at_sample = 0
@@ -108,10 +106,6 @@ class Simulation:
 
     def _accept(self, spec: RequestSpec) -> Request | None:
         """Make the engine's request, or drop one that this engine could never serve."""
-        if self._first_arrival_us is None or spec.arrival_us < self._first_arrival_us:
-            self._first_arrival_us = spec.arrival_us
-        if self._on_progress is not None and spec.request_id % 1024 == 0:
-            self._on_progress(self.recorder.num_ended, spec.arrival_us)
         room = self._max_model_len - spec.prompt_tokens
         limit = spec.output_tokens
         if room <= 0:
@@ -137,7 +131,9 @@ class Simulation:
 
     def _end_outside(self, request: Request, status: Status, reason: str | None = None) -> None:
         request.state = State.ENDED
-        self.recorder.end(request, status, ABSENT, 0, ABSENT, 0, reason)
+        request.status = status
+        request.reason = reason
+        self.recorder.end(request)
 
     def _set_deadline(self, request: Request) -> None:
         """Let the client leave at its timeout or abort, whichever comes first."""
@@ -195,11 +191,12 @@ class Simulation:
         now_us = instance.last_step_end_us if self._horizon_us is None else self._horizon_us
         instance.finalize(now_us)
         for request in self.frontend.inside():
-            recorder.end(request, Status.IN_FRONTEND, ABSENT, 0, ABSENT, 0)
+            request.status = Status.IN_FRONTEND
+            recorder.end(request)
         columns = recorder.request_columns()
         itl_us, itl_count = recorder.gap_histogram()
         token_seconds, token_counts = recorder.tokens_per_second()
-        start_us = self._first_arrival_us or 0
+        start_us = int(columns.arrival_us.min()) if len(columns.arrival_us) else 0
         last_us = columns.last_token_us
         end_us = max(now_us, start_us, int(last_us.max(initial=start_us)))
         if self._horizon_us is not None:

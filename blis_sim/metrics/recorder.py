@@ -13,36 +13,31 @@ from blis_sim.metrics.records import ABSENT, RequestColumns, Status
 from blis_sim.units import US_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blis_sim.engine.decode_run import DecodeRun
     from blis_sim.engine.request import Request
     from blis_sim.metrics.records import Int64Array
 
-_SPEC_COLUMNS = ("request_id", "arrival_us", "prompt_tokens", "priority")
-_REQUEST_COLUMNS = (
-    "enqueued_us",
-    "scheduled_us",
-    "cached_tokens",
-    "recached_tokens",
-    "num_preemptions",
-)
-_COLUMNS = (
-    *_SPEC_COLUMNS,
-    *_REQUEST_COLUMNS,
-    "first_token_us",
-    "last_token_us",
-    "output_tokens",
-    "instance",
-    "status",
-    "length_capped",
-    "slo_class",
-    "tenant",
-    "reason",
-)
-"""Order of the columns of a row."""
-_NUM_COLUMNS = len(_COLUMNS)
-_of_spec = attrgetter(*_SPEC_COLUMNS)
-_of_request = attrgetter(*_REQUEST_COLUMNS)
-_ROWS_PER_BLOCK = 8192
+_ATTRIBUTES = {
+    "request_id": "spec.request_id",
+    "arrival_us": "spec.arrival_us",
+    "enqueued_us": "enqueued_us",
+    "scheduled_us": "scheduled_us",
+    "first_token_us": "first_seen_us",
+    "last_token_us": "last_seen_us",
+    "prompt_tokens": "prompt_tokens",
+    "output_tokens": "num_received",
+    "cached_tokens": "cached_tokens",
+    "recached_tokens": "recached_tokens",
+    "num_preemptions": "num_preemptions",
+    "instance": "instance",
+    "status": "status",
+    "priority": "spec.priority",
+}
+"""Columns that are an attribute of the request."""
+_integers_of = attrgetter(*_ATTRIBUTES.values())
+_ROWS_PER_BLOCK = 4096
 _GAPS_PER_BLOCK = 1 << 18
 
 
@@ -55,110 +50,97 @@ class Labels:
         self.names: list[str] = []
         self._number: dict[str, int] = {}
 
-    def number(self, name: str | None) -> int:
-        """Return the number of a name, or ``ABSENT`` for None."""
-        if name is None:
-            return ABSENT
-        number = self._number.get(name)
-        if number is None:
-            number = self._number[name] = len(self.names)
-            self.names.append(name)
-        return number
+    def numbers(self, names: list[str | None]) -> Int64Array:
+        """Return the number of each name, ``ABSENT`` for None."""
+        numbers = np.full(len(names), ABSENT, dtype=np.int64)
+        for i, name in enumerate(names):
+            if name is not None:
+                number = self._number.get(name)
+                if number is None:
+                    number = self._number[name] = len(self.names)
+                    self.names.append(name)
+                numbers[i] = number
+        return numbers
 
 
 class Recorder:
-    """Observes the engine; the engine never asks it anything."""
+    """Observes the engine; the engine never asks it anything.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    on_progress : callable or None
+        Called now and then with (requests ended, arrival of the latest in us).
+    """
+
+    def __init__(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         self.num_ended = 0
+        self._on_progress = on_progress
         self.slo_classes = Labels()
         self.tenants = Labels()
         self.reasons = Labels()
-        self._rows: list[tuple[int, ...]] = []
-        self._blocks: list[Int64Array] = []
-        self._gaps: defaultdict[int, int] = defaultdict(int)
+        self._ended: list[Request] = []
+        self._columns: dict[str, list[Int64Array]] = {}
+        self.gaps: defaultdict[int, int] = defaultdict(int)
+        """How often each gap between two tokens occurred, by its length in microseconds."""
         self._gap_runs: list[tuple[Int64Array, int]] = []
         self._gap_run_length = 0
         self._tokens: defaultdict[int, int] = defaultdict(int)
 
     # -- requests -------------------------------------------------------------
 
-    def end(
-        self,
-        request: Request,
-        status: Status,
-        instance: int,
-        num_tokens: int,
-        last_token_us: int,
-        token_us: int,
-        reason: str | None = None,
-    ) -> None:
+    def end(self, request: Request) -> None:
         """Record a request that ended, or where it is when the simulation stops.
 
-        Parameters
-        ----------
-        num_tokens : int
-            Tokens the client received.
-        last_token_us : int
-            Client time of the last of them, for a completed request, else ``ABSENT``.
-        token_us : int
-            Output processing time per token: the k-th token is seen k times this later.
+        Its last fields say how; nothing of it changes from now on.
         """
-        spec = request.spec
-        first_us = request.first_token_us
-        if token_us and request.output_limit and first_us != ABSENT:
-            first_us += token_us
-        self.num_ended += 1
-        self._rows.append(
-            (
-                *_of_spec(spec),
-                *_of_request(request),
-                first_us,
-                last_token_us,
-                num_tokens,
-                instance,
-                status,
-                status == 0 and num_tokens < spec.output_tokens,
-                ABSENT if spec.slo_class is None else self.slo_classes.number(spec.slo_class),
-                ABSENT if spec.tenant is None else self.tenants.number(spec.tenant),
-                ABSENT if reason is None else self.reasons.number(reason),
-            )
-        )
-        if len(self._rows) >= _ROWS_PER_BLOCK:
-            self._flush_rows()
+        self._ended.append(request)
+        if len(self._ended) >= _ROWS_PER_BLOCK:
+            self._flush()
 
-    def _flush_rows(self) -> None:
-        if self._rows:
-            flat = chain.from_iterable(self._rows)
-            count = len(self._rows) * _NUM_COLUMNS
-            self._blocks.append(np.fromiter(flat, np.int64, count).reshape(-1, _NUM_COLUMNS))
-            self._rows = []
+    def _flush(self) -> None:
+        """Turn the requests kept so far into columns."""
+        ended = self._ended
+        if not ended:
+            return
+        self._ended = []
+        self.num_ended += len(ended)
+        width = len(_ATTRIBUTES)
+        flat = chain.from_iterable(map(_integers_of, ended))
+        table = np.fromiter(flat, np.int64, len(ended) * width).reshape(-1, width)
+        block = {name: table[:, i] for i, name in enumerate(_ATTRIBUTES)}
+        asked = np.fromiter((r.spec.output_tokens for r in ended), np.int64, len(ended))
+        is_capped = (block["status"] == Status.COMPLETED) & (block["output_tokens"] < asked)
+        block["length_capped"] = is_capped.astype(np.int64)
+        block["slo_class"] = self.slo_classes.numbers([r.spec.slo_class for r in ended])
+        block["tenant"] = self.tenants.numbers([r.spec.tenant for r in ended])
+        block["reason"] = self.reasons.numbers([r.reason for r in ended])
+        for name, column in block.items():
+            self._columns.setdefault(name, []).append(column)
+        if self._on_progress is not None:
+            self._on_progress(self.num_ended, ended[-1].spec.arrival_us)
 
     def request_columns(self) -> RequestColumns:
         """Return all recorded requests in order of their number."""
-        self._flush_rows()
-        if not self._blocks:
-            return RequestColumns(**{name: np.empty(0, dtype=np.int64) for name in _COLUMNS})
-        table = np.concatenate(self._blocks)
-        self._blocks = [table]
-        order = np.argsort(table[:, 0], kind="stable")
-        return RequestColumns(**{name: table[order, i] for i, name in enumerate(_COLUMNS)})
+        self._flush()
+        if not self._columns:
+            names = RequestColumns.__dataclass_fields__
+            return RequestColumns(**{name: np.empty(0, dtype=np.int64) for name in names})
+        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        order = np.argsort(columns["request_id"], kind="stable")
+        return RequestColumns(**{name: column[order] for name, column in columns.items()})
 
     # -- tokens ---------------------------------------------------------------
 
     def add_gaps(self, gap_us: int, count: int) -> None:
         """Record that ``count`` tokens came ``gap_us`` after the one before them."""
-        self._gaps[gap_us] += count
+        self.gaps[gap_us] += count
 
     def add_tokens(self, now_us: int, count: int) -> None:
         """Record that the engine put out ``count`` tokens at an instant."""
         self._tokens[now_us // US_PER_S] += count
 
-    def add_steps(
-        self, start_us: int, step_us: int, num_steps: int, count: int, token_us: int
-    ) -> None:
+    def add_steps(self, start_us: int, step_us: int, num_steps: int, count: int) -> None:
         """Record that each of equal steps put out ``count`` tokens at its end."""
-        self._gaps[step_us + token_us] += num_steps * count
         tokens = self._tokens
         second = start_us // US_PER_S
         last_second = (start_us + num_steps * step_us) // US_PER_S
@@ -178,7 +160,8 @@ class Recorder:
         durations = run.durations(begin, num_ended)
         if isinstance(durations, int):
             count = num_ended - begin
-            self.add_steps(run.ended_us, durations, count, num_decodes, token_us)
+            self.gaps[durations + token_us] += count * num_decodes
+            self.add_steps(run.ended_us, durations, count, num_decodes)
             return
         self._gap_runs.append((durations + token_us, num_decodes))
         self._gap_run_length += num_ended - begin
@@ -215,7 +198,7 @@ class Recorder:
     def gap_histogram(self) -> tuple[Int64Array, Int64Array]:
         """Return the distinct gaps, ascending, and how often each occurred."""
         self._merge_gap_runs()
-        return _sorted_items(self._gaps)
+        return _sorted_items(self.gaps)
 
     def tokens_per_second(self) -> tuple[Int64Array, Int64Array]:
         """Return the seconds with tokens, ascending, and the tokens in each."""

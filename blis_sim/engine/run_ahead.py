@@ -1,0 +1,167 @@
+"""The short way through the commonest work: decoding, and lone newcomers.
+
+Everything here could be done by the scheduler, step by step; it is done here because a
+simulation spends most of its time on it. The conditions say where the result is certain to
+be the same: with asynchronous scheduling, chunks, prefix hits, several newcomers at once or
+a dry pool, the ordinary way is taken.
+"""
+
+from __future__ import annotations
+
+from operator import mul
+from typing import TYPE_CHECKING
+
+from blis_sim.latency.base import Batch, PrefillChunk
+from blis_sim.units import US_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blis_sim.engine.request import Request
+    from blis_sim.engine.scheduler import Scheduler
+    from blis_sim.latency.base import LatencyModel
+    from blis_sim.metrics.recorder import Recorder
+    from blis_sim.metrics.records import EngineCounters
+
+
+class RunAhead:
+    """Runs steps of one synchronous instance while nobody can look at it.
+
+    Parameters
+    ----------
+    scheduler, latency, recorder, counters
+        The instance's own.
+    complete : callable
+        Ends a request whose last token is out at the given time.
+    num_run_tokens : int
+        Tokens put out here so far, each a decode's; kept apart from the counters.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        latency: LatencyModel,
+        recorder: Recorder,
+        counters: EngineCounters,
+        complete: Callable[[Request, int], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._latency = latency
+        self._recorder = recorder
+        self._counters = counters
+        self._complete = complete
+        self._scheduling_us = latency.scheduling_time()
+        self._token_us = latency.output_token_time()
+        self._uniform_us: dict[int, int] = {}
+        """Step time by number of decodes, where it depends on nothing else."""
+        self.num_run_tokens = 0
+
+    def uniform_us(self, num_decodes: int) -> int:
+        """Return the duration of a step of so many decodes, 0 if that alone does not say."""
+        known_us = self._uniform_us.get(num_decodes)
+        if known_us is None:
+            step_us = self._latency.uniform_decode_time(Batch(num_decodes, 0))
+            known_us = 0 if step_us is None else (step_us + self._scheduling_us or 1)
+            self._uniform_us[num_decodes] = known_us
+        return known_us
+
+    def decode(self, now_us: int, entry_us: int, event_us: float) -> int:
+        """Decode in whole stretches of equal steps; return the time reached.
+
+        A stretch ends with the next finish or at the first boundary from ``entry_us`` on; it
+        is taken only if it ends before ``event_us``.
+        """
+        scheduler = self._scheduler
+        decodes, kv, recorder = scheduler.decodes, scheduler.kv, self._recorder
+        buckets, size, gaps = decodes.buckets, decodes.block_size, recorder.gaps
+        known_us, token_us = self._uniform_us, self._token_us
+        num_tokens = second_tokens = 0
+        second_end_us = now_us - now_us % US_PER_S + US_PER_S
+        while entry_us > now_us and decodes.count:
+            count, counter = decodes.count, decodes.counter
+            num_steps = decodes.finish_at - counter
+            step_us = known_us.get(count) or self.uniform_us(count)
+            if not step_us or count * (num_steps // size + 1) > kv.num_free:
+                break
+            end_us = now_us + num_steps * step_us
+            if end_us > entry_us:
+                num_steps = (entry_us - now_us + step_us - 1) // step_us
+                end_us = now_us + num_steps * step_us
+            if end_us >= event_us:
+                break
+            start = counter % size
+            needs = buckets[start : start + num_steps]
+            if len(needs) < num_steps:
+                needs = decodes.needs(num_steps)
+            num_blocks = sum(needs)
+            if num_blocks:
+                weighted = sum(map(mul, needs, range(num_steps)))
+                kv.allocate(num_blocks, num_blocks * now_us + weighted * step_us)
+            decodes.counter = counter = counter + num_steps
+            if decodes.has_fillers:
+                scheduler.publish_filled(num_steps)
+            tokens = num_steps * count
+            num_tokens += tokens
+            gaps[step_us + token_us] += tokens
+            if end_us < second_end_us:
+                second_tokens += tokens
+            else:
+                recorder.add_tokens(second_end_us - 1, second_tokens)
+                recorder.add_steps(now_us, step_us, num_steps, count)
+                second_tokens = 0
+                second_end_us = end_us - end_us % US_PER_S + US_PER_S
+            now_us = end_us
+            self._counters.num_events += 1
+            if decodes.finish_at == counter:
+                for request in decodes.pop_finished(counter - 1):
+                    self._complete(request, now_us)
+        if num_tokens:
+            self.num_run_tokens += num_tokens
+            recorder.add_tokens(second_end_us - 1, second_tokens)
+        return now_us
+
+    def newcomer(self, now_us: int) -> Request | None:
+        """Return the request the next step admits alone, with its whole prompt.
+
+        None where the step is any less simple than that.
+        """
+        scheduler = self._scheduler
+        decodes, settings = scheduler.decodes, scheduler.settings
+        request = scheduler.waiting.head()
+        tokens, counter = request.prompt_tokens, decodes.counter
+        need = decodes.buckets[counter % decodes.block_size] - -tokens // decodes.block_size
+        if (
+            len(scheduler.waiting.requests) > 1
+            or need > scheduler.kv.num_free
+            or tokens + decodes.count > settings.max_num_batched_tokens
+            or tokens > (settings.long_prefill_token_threshold or tokens)
+            or len(scheduler.running) >= settings.max_num_seqs
+            or request.content
+            or request.num_preemptions
+            or request.output_limit < 2
+            or decodes.finish_at == counter + 1
+            or decodes.has_fillers
+        ):
+            return None
+        return request
+
+    def newcomer_step_us(self, request: Request) -> int:
+        """Return the duration of the step that admits a lone newcomer."""
+        decodes = self._scheduler.decodes
+        count = decodes.count
+        context = decodes.sum_offset + count * decodes.counter
+        batch = Batch(count, context, (PrefillChunk(0, request.prompt_tokens),))
+        return self._latency.step_time(batch) + self._scheduling_us or 1
+
+    def admit(self, request: Request, now_us: int, end_us: int) -> None:
+        """Do the step that admits a lone newcomer."""
+        count = self._scheduler.decodes.count
+        self._scheduler.admit_alone(request, now_us, end_us)
+        counters, recorder = self._counters, self._recorder
+        counters.num_events += 1
+        counters.num_prefill_tokens += request.prompt_tokens
+        counters.batch_requests += 1
+        counters.num_generated_tokens += 1
+        self.num_run_tokens += count
+        recorder.gaps[end_us - now_us + self._token_us] += count
+        recorder.add_tokens(end_us, count + 1)
