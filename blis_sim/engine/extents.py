@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from blis_sim.engine.request import Request
-
 
 class Extent:
     """Blocks [lo, hi) of one chain that are held, freed and evicted alike.
 
-    ``key`` is the shared content they hold; None means private (``owner`` can still find
-    them) or, without an owner, anonymous. ``successor`` leads to the part that was split
-    off its end, if any.
+    ``key`` is the content they hold; None means anonymous: nobody can find them.
+    ``successor`` leads to the part that was split off its end, if any.
     """
 
-    __slots__ = ("hi", "key", "lo", "next", "owner", "prev", "refs", "successor")
+    __slots__ = ("hi", "key", "lo", "next", "prev", "refs", "successor")
 
     def __init__(self, key: Hashable | None, lo: int, hi: int) -> None:
         self.key = key
         self.lo = lo
         self.hi = hi
         self.refs = 0
-        self.owner: Request | None = None
         self.successor: Extent | None = None
         self.prev: Extent = self
         self.next: Extent = self
@@ -50,7 +46,7 @@ class FreeList:
     def append_anonymous(self, num_blocks: int) -> None:
         """Put blocks nobody can find at the tail."""
         tail = self.end.prev
-        if tail.key is None and tail.owner is None and tail is not self.end:
+        if tail.key is None and tail is not self.end:
             tail.hi += num_blocks
         else:
             self.insert_before(self.end, Extent(None, 0, num_blocks))

@@ -91,8 +91,8 @@ class Instance:
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
         self._ahead = RunAhead(scheduler, latency, recorder, self.counters, self._complete)
-        self._idle_us = 0
-        """Time without a step so far."""
+        self._woken_us = 0
+        """When the instance was last idle: from then on, one step has followed the other."""
         self.last_step_end_us = 0
         env.process(self._live())
 
@@ -132,9 +132,9 @@ class Instance:
                 now_us = self._run_ahead(now_us)
             end_us = self._start_step(now_us)
             if end_us is None:
-                woken_us = yield from self._wait_for_work()
-                self._idle_us += woken_us - now_us
-                now_us = woken_us
+                self.counters.busy_us += now_us - self._woken_us
+                self._woken_us = now_us
+                now_us = self._woken_us = yield from self._wait_for_work()
                 continue
             if frontend.next_arrival_us <= end_us:
                 frontend.read_until(end_us)  # a deadline of theirs may be the next event
@@ -189,6 +189,8 @@ class Instance:
         batch = self._pending
         if batch is None:
             batch = self.scheduler.schedule(now_us, None)
+            while batch is None and self.scheduler.has_preempted:
+                batch = self.scheduler.schedule(now_us, None)
             if batch is None:
                 if not self.is_empty:
                     raise InvariantError(
@@ -216,7 +218,7 @@ class Instance:
         if batch is not None:
             self._deliver(batch, now_us)
             for request in batch.finishing:
-                if not request.is_abort_pending and request.state is not ENDED:
+                if request.aborted_us >= now_us and request.state is not ENDED:
                     self._complete(request, now_us)
             if self._aborting:
                 self._end_aborted(batch, now_us)
@@ -257,8 +259,8 @@ class Instance:
 
     def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
         """Plan a run that begins with a formed batch; None if more like it are not certain."""
-        if batch.was_disturbed or batch.finishing:
-            return None
+        if batch.was_disturbed or batch.finishing or batch.num_regular != batch.num_decodes:
+            return None  # the last: it carries work for somebody who has left
         scheduler, lead = self.scheduler, self._lead
         decodes = scheduler.decodes
         if lead:
@@ -347,7 +349,7 @@ class Instance:
             self._num_run_tokens += count * run.num_decodes
             self.recorder.add_run(run, num_ended, self._token_us)
             run.num_ended = num_ended
-            run.ended_us = ended_us
+            run.ended_us = self.last_step_end_us = ended_us
 
     def _admits_newcomers(self) -> bool:
         """Whether someone entering during a run could be admitted at its next boundary.
@@ -389,7 +391,8 @@ class Instance:
         counters.batch_requests += batch.num_decodes + len(batch.prefills)
         for request in self._aborting:
             if (
-                request.yields_in(batch.step)
+                request.aborted_us < now_us
+                and request.yields_in(batch.step)
                 and request not in batch.irregular
                 and request not in batch.completing
             ):
@@ -398,11 +401,11 @@ class Instance:
         if num_regular:
             recorder.add_gaps(now_us - batch.start_us + token_us, num_regular)
         for request in batch.irregular:
-            if not request.is_abort_pending:
+            if request.aborted_us >= now_us:
                 recorder.add_gaps(now_us - request.last_token_us + token_us, 1)
                 num_tokens += 1
         for request in batch.completing:
-            if request.is_abort_pending:
+            if request.aborted_us < now_us:
                 continue
             num_tokens += 1
             if request.first_token_us == ABSENT:
@@ -446,7 +449,7 @@ class Instance:
             self._terminate(request, _drop_token(self._current, request), now_us)
             self._cut_run(now_us)
         elif self._current is not None or self._run is not None:
-            request.is_abort_pending = True
+            request.aborted_us = now_us
             self._aborting.append(request)
             self._cut_run(now_us)
         else:
@@ -467,7 +470,9 @@ class Instance:
         aborting = sorted(self._aborting, key=lambda r: r.request_id)
         self._aborting = []
         for request in aborting:
-            dropped = int(request.yields_in(batch.step))
+            if request.state is ENDED:
+                continue  # its last token came at the very instant its client left
+            dropped = int(request.aborted_us < now_us and request.yields_in(batch.step))
             self._terminate(request, dropped + _drop_token(self._pending, request), now_us)
 
     def _terminate(self, request: Request, num_dropped_tokens: int, now_us: int) -> None:
@@ -525,7 +530,7 @@ class Instance:
         counters.peak_running = scheduler.peak_running
         steps = self._steps_in_flight(now_us)
         counters.num_steps = steps[0] if steps else scheduler.decodes.counter
-        counters.busy_us = self.last_step_end_us - self._idle_us
+        counters.busy_us += max(0, self.last_step_end_us - self._woken_us)
         scheduler.check_integrity()
         for request in list(scheduler.running.values()):
             if request.state == State.DECODING:

@@ -10,8 +10,8 @@ first, so an extent on the list is eaten from its end::
     | private 9..6 of r1 | shared g 5..0 | anonymous x 40 | ...
       ^ eaten first
 
-Freed blocks stay findable until they are eaten: shared extents through the index,
-a preempted request's private extent through the request itself.
+Freed blocks stay findable until they are eaten: shared extents by anybody with
+the same content, a preempted request's private ones by itself.
 """
 
 from __future__ import annotations
@@ -43,13 +43,11 @@ class Hit(NamedTuple):
 
     num_blocks: int
     num_on_free_list: int
-    num_shared_blocks: int
-    """Of these, in shared extents; the rest are the request's own private blocks."""
     pieces: list[tuple[Extent, int]]
-    """Shared extents in chain order, each with the block index up to which it is hit."""
+    """Extents in chain order, each with the block index up to which it is hit."""
 
 
-NO_HIT = Hit(0, 0, 0, [])
+NO_HIT = Hit(0, 0, [])
 
 
 def content_of(spec: RequestSpec, block_size: int) -> tuple[ContentSegment, ...]:
@@ -122,30 +120,24 @@ class KVCache:
         At most ``floor((num_tokens - 1) / block_size)`` blocks: at least one token is
         always computed.
         """
-        private = request.private_extent
-        if not request.content and private is None:
-            return NO_HIT
         cap = (request.num_tokens - 1) // self.block_size
-        position = 0
-        num_free = 0
+        position = num_free = 0
         pieces: list[tuple[Extent, int]] = []
-        for key, segment_end in request.content:
+        segments = request.content
+        if request.has_private_extents:
+            segments = (*segments, ContentSegment(_own_key(request), UNBOUNDED))
+        for key, segment_end in segments:
             end = min(segment_end, cap)
             while position < end:
                 found = self._oldest_copy(key, position, end)
                 if found is None:
-                    return Hit(position, num_free, position, pieces)
+                    return Hit(position, num_free, pieces)
                 extent, upto = found
                 pieces.append(found)
                 if extent.refs == 0:
                     num_free += upto - position
                 position = upto
-        shared = position
-        # Never more than the cap: a preempted request had computed less than all its tokens.
-        if private is not None and private.lo == position:
-            num_free += private.hi - position
-            position = private.hi
-        return Hit(position, num_free, shared, pieces)
+        return Hit(position, num_free, pieces) if pieces else NO_HIT
 
     def _oldest_copy(self, key: Hashable, position: int, end: int) -> tuple[Extent, int] | None:
         """Return the oldest cached copy of block ``position`` and how far to follow it.
@@ -164,6 +156,7 @@ class KVCache:
         """Give a request the blocks its lookup found."""
         self.num_free -= hit.num_on_free_list
         self.block_us -= hit.num_on_free_list * now_us
+        own_key = _own_key(request)
         position = 0
         for found, upto in hit.pieces:
             piece = found
@@ -175,16 +168,14 @@ class KVCache:
                 self._split(piece, upto)
             if piece.refs == 0:
                 self._free.remove(piece)
-            piece.refs += 1
-            request.chain.append(piece)
-            request.chain_ends.append(upto)
+            if piece.key == own_key:
+                self._forget(piece)  # held blocks that are private are only counted
+            else:
+                piece.refs += 1
+                request.chain.append(piece)
+                request.chain_ends.append(upto)
+                request.num_hashed_blocks = upto
             position = upto
-        if hit.pieces:
-            request.num_hashed_blocks = position
-        private = request.private_extent
-        if hit.num_blocks > hit.num_shared_blocks and private is not None:
-            self._free.remove(private)
-            request.private_extent = None
 
     def _split(self, extent: Extent, at: int) -> Extent:
         """Split an extent; it keeps [lo, at) and the returned one is [at, hi)."""
@@ -219,12 +210,14 @@ class KVCache:
             return
         for evicted in self._free.take(num_blocks):
             if evicted.key is not None:
-                copies = self._index[evicted.key]
-                copies.remove(evicted)
-                if not copies:
-                    del self._index[evicted.key]
-            elif evicted.owner is not None:
-                evicted.owner.private_extent = None
+                self._forget(evicted)
+
+    def _forget(self, extent: Extent) -> None:
+        """Make an extent unfindable."""
+        copies = self._index[extent.key]
+        copies.remove(extent)
+        if not copies:
+            del self._index[extent.key]
 
     def publish(self, request: Request, num_computed_tokens: int) -> None:
         """Make the shareable blocks that are now full findable."""
@@ -264,11 +257,7 @@ class KVCache:
         """Return blocks that nobody will find again."""
         self.num_free += num_blocks
         self.block_us += num_blocks * now_us
-        tail = self._free.end.prev
-        if tail.key is None and tail.owner is None and tail.prev is not tail:
-            tail.hi += num_blocks
-        else:
-            self._free.append_anonymous(num_blocks)
+        self._free.append_anonymous(num_blocks)
 
     def release(
         self,
@@ -290,12 +279,11 @@ class KVCache:
         self.block_us += anonymous * now_us
         private: Extent | None = None
         if keep and self.enable_prefix_caching:
-            self.forget(request)
             full = num_computed_tokens // self.block_size
             if full > hashed:
-                private = Extent(None, hashed, full)
-                private.owner = request
-                request.private_extent = private
+                private = Extent(_own_key(request), hashed, full)
+                self._index.setdefault(private.key, []).append(private)
+                request.has_private_extents = True
                 anonymous = num_held_blocks - full
         if anonymous:
             self._free.append_anonymous(anonymous)
@@ -323,9 +311,8 @@ class KVCache:
 
     def forget(self, request: Request) -> None:
         """Forget a request's private blocks on the free list: nobody can hit them now."""
-        if request.private_extent is not None:
-            request.private_extent.owner = None
-            request.private_extent = None
+        for extent in self._index.pop(_own_key(request), ()):
+            extent.key = None
 
     def check_integrity(self, holders: dict[int, tuple[Request, int]]) -> None:
         """Check that allocated + free = total and that references equal owners.
@@ -363,3 +350,8 @@ class KVCache:
                 f"KV blocks: {on_list} on the free list, {self.num_free} counted free, "
                 f"{private} private and {shared} shared do not add up to {self.num_blocks}"
             )
+
+
+def _own_key(request: Request) -> Hashable:
+    """Return the content key of blocks that only the request itself can hit."""
+    return "own", request.request_id

@@ -69,13 +69,15 @@ class Request:
     cached_tokens = 0
     recached_tokens = 0
     num_preemptions = 0
-    is_abort_pending = False
+    aborted_us = 1 << 62
+    """When its client left while it was running; its tokens from then on are dropped."""
     is_timeout = False
     abort_deadline_us: int | None = None
     content: Sequence[ContentSegment] = ()
     hashable_blocks = 0
     num_hashed_blocks = 0
-    private_extent: Extent | None = None
+    has_private_extents = False
+    """Whether it may find blocks of its own after a preemption."""
     chain: list[Extent]
     """Shared extents held, in chain order; set when the content can be shared."""
     chain_ends: list[int]

@@ -108,6 +108,8 @@ class Scheduler:
         self.running: dict[int, Request] = {}
         """The running list by seat; seats grow, so the order is that of admission."""
         self.waiting = make_waiting_queue(settings.policy)
+        self.has_preempted = False
+        """Whether the latest pass that formed nothing preempted somebody."""
         self.head_needs_blocks = False
         """Whether the latest pass refused the head of the queue for want of blocks."""
         self.running_us = 0
@@ -157,6 +159,7 @@ class Scheduler:
             self._admit(batch, budget, now_us)
         if not batch.num_decodes and not batch.prefills:
             self._unpaid_victims += batch.num_victims
+            self.has_preempted = batch.num_victims > 0
             decodes.counter = counter
             return None
         if decodes.finish_at == decodes.counter:
@@ -291,6 +294,8 @@ class Scheduler:
             if victim is request:
                 return False
         self.kv.allocate(need, need * now_us)
+        if request.content:
+            self.kv.publish(request, computed + tokens)
         plan.tokens[request.seat] = tokens
         plan.budget -= tokens
         if request.state is PREFILLING:
@@ -322,9 +327,9 @@ class Scheduler:
             plan.chunks.remove(victim)
         if victim in plan.skipped:
             plan.skipped.remove(victim)
-        computed = victim.num_computed_tokens
-        held = -(-(computed + given) // self.kv.block_size)
-        # Blocks given in this pass were never computed: they leave nothing to be found.
+        # As in vLLM, blocks given in this very pass are findable like the others.
+        computed = victim.num_computed_tokens + given
+        held = -(-computed // self.kv.block_size)
         self.kv.release(victim, held, computed, now_us, keep=True)
         del self.running[victim.seat]
         self.running_us += now_us
@@ -391,7 +396,7 @@ class Scheduler:
         while budget > 0 and num_seats > 0 and waiting.requests:
             request = waiting.head()
             hit = NO_HIT
-            if request.content or request.private_extent is not None:
+            if request.content or request.has_private_extents:
                 hit = kv.lookup(request)
             cached = hit.num_blocks * size
             wanted = tokens = request.prompt_tokens + request.num_generated - cached
@@ -508,7 +513,7 @@ class Scheduler:
             del self.running[request.seat]
             self.running_us += now_us
             self._release(request, now_us)
-        if request.private_extent is not None:
+        if request.has_private_extents:
             self.kv.forget(request)
         request.state = ENDED
 
