@@ -61,6 +61,9 @@ class Request:
     last_step = NEVER
     """The step that yields its last scheduled token, once that is known."""
     skipped_step = NEVER
+    """The latest step that left it out although it was decoding."""
+    skipped_before = NEVER
+    """The one before that: with asynchronous scheduling two steps are open at once."""
     enqueued_us = ABSENT
     scheduled_us = ABSENT
     first_token_us = ABSENT
@@ -113,5 +116,6 @@ class Request:
             and self.join_step <= step
             and (self.last_step == NEVER or step <= self.last_step)
             and step != self.skipped_step
+            and step != self.skipped_before
             and self.output_limit > 0
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blis_sim.catalog.coefficients import plain_version
 from blis_sim.catalog.gpus import GpuSpec, load_gpu
@@ -13,13 +11,7 @@ from blis_sim.catalog.locate import locate
 from blis_sim.catalog.model_spec import ModelSpec, check_tensor_parallel
 from blis_sim.catalog.models import load_model
 from blis_sim.config.draft import PATH_SETTINGS
-from blis_sim.config.scenario import (
-    ArrivalProcess,
-    EngineSettings,
-    LatencyModelName,
-    Scenario,
-    WorkloadSettings,
-)
+from blis_sim.config.scenario import EngineSettings, LatencyModelName, Scenario
 from blis_sim.engine.kv_capacity import KvSettings, compute_num_kv_blocks
 from blis_sim.engine.limits import (
     ASYNC_SINCE,
@@ -30,125 +22,13 @@ from blis_sim.engine.limits import (
     longest_sequence,
     sequence_in_pool,
 )
+from blis_sim.engine.resolved import Resolved
 from blis_sim.engine.scheduler import SchedulerSettings
 from blis_sim.engine.simulation import EngineConfig
 from blis_sim.errors import ConfigError
 from blis_sim.latency.selection import Deployment, Selection, select_latency
 from blis_sim.units import GIB, seconds_to_us
-from blis_sim.workload.base import Workload
-from blis_sim.workload.stream import DEFAULT_REQUEST_RATE, open_workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
-    """A scenario with everything looked up.
-
-    Attributes
-    ----------
-    scenario : Scenario
-        What the user wrote.
-    spec : ModelSpec
-        The model.
-    gpu : GpuSpec
-        The GPU.
-    engine : EngineConfig
-        Every engine setting in force.
-    latency : Selection
-        The latency model, and why it was chosen.
-    workload : Workload
-        The requests.
-    kv_blocks_source : str
-        Where the number of KV blocks comes from.
-    horizon_us : int or None
-        Where the clock stops.
-    notices : tuple of str
-        What the user should know, one sentence each.
-    """
-
-    scenario: Scenario
-    spec: ModelSpec
-    gpu: GpuSpec
-    engine: EngineConfig
-    latency: Selection
-    workload: Workload
-    kv_blocks_source: str
-    horizon_us: int | None = None
-    notices: tuple[str, ...] = ()
-
-    @property
-    def request_rate(self) -> float | None:
-        """Configured requests per second; None = a trace's own."""
-        settings = self.scenario.workload
-        if settings.request_rate is not None or settings.trace is not None:
-            return settings.request_rate
-        return DEFAULT_REQUEST_RATE
-
-    @property
-    def burstiness(self) -> float | None:
-        """Gamma shape of the gaps (1 = Poisson); None where the gaps are not drawn so."""
-        settings, rate = self.scenario.workload, self.request_rate
-        if settings.trace is not None or rate is None or math.isinf(rate):
-            return None
-        if settings.burstiness is not None:
-            return settings.burstiness
-        return None if settings.arrivals is ArrivalProcess.CONSTANT else 1.0
-
-    def engine_settings(self) -> dict[str, Any]:
-        """Return every engine setting in force, by vLLM's name."""
-        settings, scheduler = self.scenario.engine, self.engine.scheduler
-        return {
-            "version": plain_version(settings.version),
-            "defaults": settings.defaults,
-            "tensor_parallel_size": settings.tensor_parallel_size,
-            "dtype": self.spec.dtype,
-            "quantization": self.spec.quantization,
-            "kv_cache_dtype": settings.kv_cache_dtype,
-            "gpu_memory_utilization": settings.gpu_memory_utilization,
-            "max_num_seqs": scheduler.max_num_seqs,
-            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-            "max_model_len": scheduler.max_model_len,
-            "block_size": self.engine.block_size,
-            "num_gpu_blocks": self.engine.num_kv_blocks,
-            "enable_prefix_caching": self.engine.enable_prefix_caching,
-            "enable_chunked_prefill": scheduler.enable_chunked_prefill,
-            "long_prefill_token_threshold": scheduler.long_prefill_token_threshold,
-            "scheduling_policy": scheduler.policy.value,
-            "async_scheduling": self.engine.async_scheduling,
-            "reserve_full_sequence": scheduler.reserve_full_sequence,
-        }
-
-    def as_written(self) -> dict[str, Any]:
-        """Return the scenario as the user could have written it, with what was derived.
-
-        Settings left at their defaults are absent unless a result depends on how they were
-        derived. Loading it again gives the same result.
-        """
-        written = self.scenario.model_dump(exclude_unset=True)
-        scheduler = self.engine.scheduler
-        written |= {"model": self.scenario.model, "hardware": self.gpu.name}
-        engine = written.get("engine", {}) | {
-            "version": self.scenario.engine.version,
-            "tensor_parallel_size": self.scenario.engine.tensor_parallel_size,
-            "max_model_len": scheduler.max_model_len,
-            "max_num_seqs": scheduler.max_num_seqs,
-            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-            "async_scheduling": self.engine.async_scheduling,
-            "reserve_full_sequence": scheduler.reserve_full_sequence,
-        }
-        latency = written.get("latency", {}) | {"model": self.latency.name}
-        workload = _workload_as_written(self.scenario.workload, self.workload)
-        rest = {"seed": self.scenario.seed}
-        return written | {"engine": engine, "latency": latency, "workload": workload} | rest
-
-
-def _workload_as_written(settings: WorkloadSettings, workload: Workload) -> dict[str, Any]:
-    written = settings.model_dump(exclude_unset=True)
-    if settings.trace is not None:
-        return written
-    defaults: dict[str, Any] = {"preset": settings.preset, "request_rate": DEFAULT_REQUEST_RATE}
-    if workload.num_requests is not None:
-        defaults["num_requests"] = workload.num_requests
-    return defaults | {key: value for key, value in written.items() if value is not None}
+from blis_sim.workload.stream import open_workload
 
 
 def resolve(scenario: Scenario) -> Resolved:
@@ -175,18 +55,59 @@ def resolve(scenario: Scenario) -> Resolved:
     release = engine_release(scenario.engine.version)
     horizon_us = _horizon_us(scenario)
     located, notices = _locate_files(scenario)
-    engine = scenario.engine
-    spec = load_model(scenario.model, located.latency.model_config_folder)
-    spec = spec.with_overrides(engine.dtype, engine.quantization)
-    gpu = load_gpu(scenario.hardware, located.latency.hardware_config)
-    check_tensor_parallel(spec, engine.tensor_parallel_size)
-    latency = select_latency(located.latency, _deployment(scenario, spec, gpu))
+    deployment = _deployment(located)
+    latency = select_latency(located.latency, deployment)
     _check_used(scenario, latency)
+    engine = _engine(scenario, deployment, release, latency.name)
+    workload = open_workload(located.workload, scenario.seed, horizon_us)
+    return Resolved(
+        scenario=scenario,
+        spec=deployment.spec,
+        gpu=deployment.gpu,
+        engine=engine.config,
+        latency=latency,
+        workload=workload,
+        kv_blocks_source=engine.kv_blocks_source,
+        horizon_us=horizon_us,
+        notices=(*notices, *latency.notices, *engine.notices, *workload.notices),
+    )
+
+
+def _deployment(scenario: Scenario) -> Deployment:
+    """Return model, GPU and TP from the catalogs or the user's files."""
+    engine = scenario.engine
+    published = load_model(scenario.model, scenario.latency.model_config_folder)
+    spec = published.with_overrides(engine.dtype, engine.quantization)
+    gpu = load_gpu(scenario.hardware, scenario.latency.hardware_config)
+    check_tensor_parallel(spec, engine.tensor_parallel_size)
+    is_version_given = "version" in engine.model_fields_set
+    return Deployment(
+        model_name=scenario.model,
+        spec=spec,
+        gpu=gpu,
+        tp=engine.tensor_parallel_size,
+        engine_version=plain_version(engine.version) if is_version_given else None,
+        is_as_published=spec == published,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    config: EngineConfig
+    kv_blocks_source: str
+    notices: tuple[str, ...]
+
+
+def _engine(
+    scenario: Scenario, deployment: Deployment, release: tuple[int, int], latency: LatencyModelName
+) -> _Engine:
+    """Return the engine with every limit derived and its KV blocks counted."""
+    engine, spec, gpu = scenario.engine, deployment.spec, deployment.gpu
     longest = longest_sequence(engine, spec)
     limits = batch_limits(engine, gpu, longest)
     pool = _kv_pool(engine, spec, gpu, limits)
     max_model_len, lowered = sequence_in_pool(engine, longest, pool.num_blocks)
-    workload = open_workload(located.workload, scenario.seed, horizon_us)
+    is_async = release >= ASYNC_SINCE and latency is LatencyModelName.ROOFLINE_V2
     config = EngineConfig(
         scheduler=SchedulerSettings(
             max_num_seqs=limits.max_num_seqs,
@@ -200,34 +121,11 @@ def resolve(scenario: Scenario) -> Resolved:
         num_kv_blocks=pool.num_blocks,
         block_size=engine.block_size,
         enable_prefix_caching=engine.enable_prefix_caching,
-        async_scheduling=_switch(
-            engine.async_scheduling,
-            release >= ASYNC_SINCE and latency.name is LatencyModelName.ROOFLINE_V2,
-        ),
+        async_scheduling=_switch(engine.async_scheduling, is_async),
         coalesce=scenario.coalesce,
     )
-    return Resolved(
-        scenario=scenario,
-        spec=spec,
-        gpu=gpu,
-        engine=config,
-        latency=latency,
-        workload=workload,
-        kv_blocks_source=pool.source,
-        horizon_us=horizon_us,
-        notices=tuple(
-            notice
-            for notice in (
-                *notices,
-                *latency.notices,
-                *limits.notices,
-                pool.note,
-                lowered,
-                *workload.notices,
-            )
-            if notice
-        ),
-    )
+    notices = (*limits.notices, pool.note, lowered)
+    return _Engine(config, pool.source, tuple(filter(None, notices)))
 
 
 def _check_cluster(scenario: Scenario) -> None:
@@ -268,19 +166,6 @@ def _locate_files(scenario: Scenario) -> tuple[Scenario, list[str]]:
     return scenario.model_copy(update=update), notices
 
 
-def _deployment(scenario: Scenario, spec: ModelSpec, gpu: GpuSpec) -> Deployment:
-    engine = scenario.engine
-    is_given = "version" in engine.model_fields_set
-    return Deployment(
-        model_name=scenario.model,
-        spec=spec,
-        gpu=gpu,
-        tp=engine.tensor_parallel_size,
-        engine_version=plain_version(engine.version) if is_given else None,
-        is_as_published=engine.dtype == "auto" and engine.quantization is None,
-    )
-
-
 def _check_used(scenario: Scenario, latency: Selection) -> None:
     """Raise where the user gave a setting that decides nothing."""
     engine = scenario.engine
@@ -289,10 +174,9 @@ def _check_used(scenario: Scenario, latency: Selection) -> None:
     only_memory = ["gpu_memory_utilization", "kv_cache_dtype"]
     if latency.name is LatencyModelName.BLACKBOX:
         only_memory += ["dtype", "quantization"]
-    defaults = EngineSettings()
     for name in only_memory:
         value = getattr(engine, name)
-        if name in engine.model_fields_set and value != getattr(defaults, name):
+        if name in engine.model_fields_set and value not in {None, "auto"}:
             raise ConfigError(
                 f"engine.{name} must not be set with engine.num_gpu_blocks_override and "
                 f"{latency.name.value}; got {value}: it would decide nothing; leave one of them "

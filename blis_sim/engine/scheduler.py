@@ -20,7 +20,7 @@ from blis_sim.latency.base import Batch, PrefillChunk
 from blis_sim.metrics.records import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from blis_sim.engine.kv_cache import KVCache
 
@@ -196,14 +196,17 @@ class Scheduler:
         decodes.counter += 1
         if self.returning:
             self._welcome_back(batch)
-        if decodes.has_fillers:
-            self.publish_filled(1)
+        fillers = decodes.filled_by_last(1) if decodes.has_fillers else []
         if chunks is not None:
             batch.was_disturbed = True
             for request, tokens in zip(list(self.prefilling), chunks, strict=True):
                 if tokens:
+                    if fillers:  # of equal blocks, the one that stands ahead is the older
+                        self._publish(m for m in fillers if m.seat < request.seat)
                     self._continue(batch, request, tokens)
                     budget -= tokens
+        if fillers:
+            self._publish(fillers)
         return budget
 
     def _plan_chunks(self, budget: int) -> list[int] | None:
@@ -245,7 +248,10 @@ class Scheduler:
 
     def publish_filled(self, num_steps: int) -> None:
         """Make the shareable blocks findable that decodes filled in the latest steps."""
-        for member in self.decodes.filled_by_last(num_steps):
+        self._publish(self.decodes.filled_by_last(num_steps))
+
+    def _publish(self, members: Iterable[Request]) -> None:
+        for member in members:
             self.kv.publish(member, self.decodes.context(member))
 
     def _walk_running(
@@ -304,7 +310,11 @@ class Scheduler:
 
     def _choose_victim(self) -> Request:
         if self.settings.policy == SchedulingPolicy.PRIORITY:
-            return max(self.running.values(), key=lambda r: (r.spec.priority, r.spec.arrival_us))
+            # The number makes the order total: the most urgent request always gets on.
+            return max(
+                self.running.values(),
+                key=lambda r: (r.spec.priority, r.spec.arrival_us, r.request_id),
+            )
         return next(reversed(self.running.values()))
 
     def _preempt(
@@ -377,6 +387,7 @@ class Scheduler:
         batch.num_regular = batch.num_decodes
         decodes.counter += 1
         for request in plan.skipped:
+            request.skipped_before = request.skipped_step
             request.skipped_step = batch.step
             decodes.postpone(request)
         if self.returning:

@@ -1,0 +1,133 @@
+"""A scenario with everything looked up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from blis_sim.catalog.coefficients import plain_version
+from blis_sim.catalog.gpus import GpuSpec
+from blis_sim.catalog.model_spec import ModelSpec
+from blis_sim.config.scenario import ArrivalProcess, Scenario, WorkloadSettings
+from blis_sim.engine.simulation import EngineConfig
+from blis_sim.latency.selection import Selection
+from blis_sim.workload.base import Workload
+from blis_sim.workload.stream import DEFAULT_REQUEST_RATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A scenario with everything looked up.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What the user wrote.
+    spec : ModelSpec
+        The model.
+    gpu : GpuSpec
+        The GPU.
+    engine : EngineConfig
+        Every engine setting in force.
+    latency : Selection
+        The latency model, and why it was chosen.
+    workload : Workload
+        The requests.
+    kv_blocks_source : str
+        Where the number of KV blocks comes from.
+    horizon_us : int or None
+        Where the clock stops.
+    notices : tuple of str
+        What the user should know, one sentence each.
+    """
+
+    scenario: Scenario
+    spec: ModelSpec
+    gpu: GpuSpec
+    engine: EngineConfig
+    latency: Selection
+    workload: Workload
+    kv_blocks_source: str
+    horizon_us: int | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def request_rate(self) -> float | None:
+        """Configured requests per second; None = a trace's own."""
+        settings = self.scenario.workload
+        if settings.request_rate is not None or settings.trace is not None:
+            return settings.request_rate
+        return DEFAULT_REQUEST_RATE
+
+    @property
+    def burstiness(self) -> float | None:
+        """Gamma shape of the gaps (1 = Poisson); None where the gaps are not drawn so."""
+        settings, rate = self.scenario.workload, self.request_rate
+        if settings.trace is not None or rate is None or math.isinf(rate):
+            return None
+        if settings.burstiness is not None:
+            return settings.burstiness
+        return None if settings.arrivals is ArrivalProcess.CONSTANT else 1.0
+
+    def engine_settings(self) -> dict[str, Any]:
+        """Return every engine setting in force, by vLLM's name."""
+        settings, scheduler = self.scenario.engine, self.engine.scheduler
+        return {
+            "version": plain_version(settings.version),
+            "defaults": settings.defaults,
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            "dtype": self.spec.dtype,
+            "quantization": self.spec.quantization,
+            "kv_cache_dtype": settings.kv_cache_dtype,
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+            "max_num_seqs": scheduler.max_num_seqs,
+            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+            "max_model_len": scheduler.max_model_len,
+            "block_size": self.engine.block_size,
+            "num_gpu_blocks": self.engine.num_kv_blocks,
+            "enable_prefix_caching": self.engine.enable_prefix_caching,
+            "enable_chunked_prefill": scheduler.enable_chunked_prefill,
+            "long_prefill_token_threshold": scheduler.long_prefill_token_threshold,
+            "scheduling_policy": scheduler.policy.value,
+            "async_scheduling": self.engine.async_scheduling,
+            "reserve_full_sequence": scheduler.reserve_full_sequence,
+        }
+
+    def as_written(self) -> dict[str, Any]:
+        """Return the scenario as the user could have written it, with what was derived.
+
+        Settings left at their defaults are absent unless a result depends on how they were
+        derived. Loading it again gives the same result.
+        """
+        written = self.scenario.model_dump(exclude_unset=True)
+        scheduler = self.engine.scheduler
+        engine = written.get("engine", {}) | {
+            "tensor_parallel_size": self.scenario.engine.tensor_parallel_size,
+            "max_model_len": scheduler.max_model_len,
+            "max_num_seqs": scheduler.max_num_seqs,
+            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+            "async_scheduling": self.engine.async_scheduling,
+            "reserve_full_sequence": scheduler.reserve_full_sequence,
+        }
+        latency = written.get("latency", {}) | {"model": self.latency.name}
+        workload = _workload_as_written(self.scenario.workload, self.workload)
+        written |= {
+            "model": self.scenario.model,
+            "hardware": self.scenario.hardware,
+            "engine": engine,
+            "latency": latency,
+            "workload": workload,
+            "seed": self.scenario.seed,
+        }
+        return {name: written[name] for name in Scenario.model_fields if name in written}
+
+
+def _workload_as_written(settings: WorkloadSettings, workload: Workload) -> dict[str, Any]:
+    written = settings.model_dump(exclude_unset=True)
+    if settings.trace is not None:
+        return written
+    defaults: dict[str, Any] = {"preset": settings.preset, "request_rate": DEFAULT_REQUEST_RATE}
+    if workload.num_requests is not None:
+        defaults["num_requests"] = workload.num_requests
+    return defaults | {key: value for key, value in written.items() if value is not None}
