@@ -7,11 +7,12 @@ engine.
 
 from __future__ import annotations
 
+import typing
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_HARDWARE = "H100"
@@ -22,6 +23,16 @@ class Section(BaseModel):
     """Base of all parts: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_value_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``true`` where pydantic would read it as 1."""
+        if isinstance(value, bool):
+            annotation = cls.model_fields[str(info.field_name)].annotation
+            if bool not in (annotation, *typing.get_args(annotation)):
+                raise ValueError("must be another kind of value than true or false")
+        return value
 
 
 class SchedulingPolicy(StrEnum):

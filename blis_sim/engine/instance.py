@@ -208,13 +208,13 @@ class Instance:
 
     def _end_step(self, now_us: int) -> None:
         """Deliver the tokens of the step that ends now; let go who is done or gone."""
-        self.last_step_end_us = now_us
         run = self._run
         if run is not None:
             batch = self._end_run(run, now_us)
         else:
             batch = self._current
             self._current = None
+        self.last_step_end_us = now_us
         if batch is not None:
             self._deliver(batch, now_us)
             for request in batch.finishing:

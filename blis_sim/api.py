@@ -1,0 +1,170 @@
+"""The public functions: from a scenario to a result."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blis_sim.config.loading import load_scenario
+from blis_sim.config.scenario import Scenario
+from blis_sim.engine.resolve import resolve
+from blis_sim.engine.resolved import Resolved
+from blis_sim.engine.simulation import Simulation
+from blis_sim.errors import ConfigError
+from blis_sim.metrics.result import Result, RunContext, RunInfo, check_conservation
+from blis_sim.units import seconds_to_us
+from blis_sim.version import package_version
+
+if TYPE_CHECKING:
+    from blis_sim.metrics.records import RunData
+
+__all__ = ["Resolved", "Result", "Scenario", "load_scenario", "resolve", "run", "simulate"]
+
+# The engine makes few cycles: looking for them as often as by default costs a tenth of a run.
+_GC_THRESHOLDS = (100_000, 50, 50)
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    timeseries_interval_s: float | None = None,
+    percentiles: Sequence[float] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Simulate a scenario.
+
+    The same scenario, package and numpy version give the same result, except for its
+    ``run_info`` and ``date``.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What to simulate; see `load_scenario`.
+    timeseries_interval_s : float, optional
+        Sample queue depth, batch size and KV use this often (simulated seconds, > 0).
+    percentiles : sequence of float
+        Percentiles (0..100) to report besides 50, 90, 95 and 99.
+    progress : callable, optional
+        Called now and then with (requests ended, simulated microseconds).
+
+    Raises
+    ------
+    ConfigError, CatalogError, TraceError
+        The scenario cannot be simulated as it is written.
+    SimulationError
+        The simulation could not be carried out.
+    InvariantError
+        A conservation law was violated: a defect of the simulator.
+    """
+    return run(
+        resolve(scenario),
+        timeseries_interval_s=timeseries_interval_s,
+        percentiles=percentiles,
+        progress=progress,
+    )
+
+
+def run(
+    resolved: Resolved,
+    *,
+    timeseries_interval_s: float | None = None,
+    percentiles: Sequence[float] = (),
+    progress: Callable[[int, int], None] | None = None,
+    notices: Sequence[str] = (),
+) -> Result:
+    """Simulate a resolved scenario; the parameters are those of `simulate`.
+
+    Parameters
+    ----------
+    resolved : Resolved
+        From `resolve`.
+    timeseries_interval_s, percentiles, progress
+        As for `simulate`.
+    notices : sequence of str
+        More notices for the result, before those of ``resolved``.
+    """
+    started, begin_s = datetime.now(UTC), time.perf_counter()
+    context = run_context(resolved, percentiles=percentiles, notices=notices)
+    simulation = Simulation(
+        resolved.engine,
+        resolved.latency.model,
+        resolved.workload,
+        horizon_us=resolved.horizon_us,
+        sample_interval_us=_interval_us(timeseries_interval_s),
+        on_progress=progress,
+    )
+    with _rare_garbage_collection():
+        data = simulation.run()
+    _check(data, resolved)
+    wall_s = time.perf_counter() - begin_s
+    return Result(data, context, RunInfo.collect(started=started, wall_s=wall_s))
+
+
+def run_context(
+    resolved: Resolved, *, percentiles: Sequence[float] = (), notices: Sequence[str] = ()
+) -> RunContext:
+    """Return what the reports say about a run that it did not measure.
+
+    Raises
+    ------
+    ConfigError
+        A percentile lies outside 0..100.
+    """
+    scenario, latency = resolved.scenario, resolved.latency
+    written = resolved.as_written()
+    # How the work was done is no part of what was simulated: the results are the same bytes.
+    written.pop("coalesce", None)
+    return RunContext(
+        scenario=written,
+        model=resolved.spec.name,
+        gpu=resolved.gpu.name,
+        tensor_parallel_size=scenario.engine.tensor_parallel_size,
+        num_instances=scenario.cluster.num_instances,
+        request_rate=resolved.request_rate,
+        burstiness=resolved.burstiness,
+        latency_model=latency.name.value,
+        latency_reason=latency.reason,
+        latency_alternatives=latency.alternatives,
+        latency_source=latency.source,
+        num_kv_blocks=resolved.engine.num_kv_blocks,
+        kv_blocks_source=resolved.kv_blocks_source,
+        engine_settings=resolved.engine_settings(),
+        notices=(*notices, *resolved.notices),
+        seed=scenario.seed,
+        package_version=package_version(),
+        numpy_version=np.__version__,
+        slo=scenario.slo.model_dump(),
+        percentiles=percentiles,
+    )
+
+
+def _interval_us(interval_s: float | None) -> int | None:
+    if interval_s is None:
+        return None
+    if not 1e-6 <= interval_s <= 1e9:
+        raise ConfigError(
+            f"timeseries_interval_s must be from 0.000001 to 1e9 s; got {interval_s}"
+        )
+    return seconds_to_us(interval_s)
+
+
+def _check(data: RunData, resolved: Resolved) -> None:
+    """Check the conservation laws; at a horizon the number of arrivals is not known before."""
+    has_all = resolved.horizon_us is None
+    check_conservation(data, num_injected=resolved.workload.num_requests if has_all else None)
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

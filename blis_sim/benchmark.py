@@ -1,0 +1,130 @@
+"""How fast the simulator itself is, as a ratio that survives slow and noisy machines.
+
+The unit is the cost of one bare SimPy timeout measured in the same process: a process that
+does nothing but wait, the least any event can cost.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import simpy
+
+from blis_sim.api import resolve, run
+from blis_sim.report.table import render_table
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from blis_sim.config.scenario import Scenario
+
+NUM_TIMEOUTS = 200_000
+NUM_STARTUP_REQUESTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBenchmark:
+    """What one benchmark measured; times are of the fastest repetition."""
+
+    num_requests: int
+    latency_model: str
+    wall_s: float
+    """One run from scenario to printed table."""
+    startup_s: float
+    """The same with 200 requests."""
+    requests_per_s: float
+    """Simulated requests per second of wall time, start-up included."""
+    tokens_per_s: float
+    """Simulated generated tokens per second of wall time, start-up included."""
+    num_steps: int
+    """Engine steps."""
+    num_events: int
+    """Times the engine acted: passes and stretches of steps done at once."""
+    cost_per_request_us: float
+    """(wall_s - startup_s) / (num_requests - 200)."""
+    simpy_timeout_us: float
+    """One bare SimPy timeout in the same process."""
+    cost_per_request_timeouts: float
+    """Cost per request in bare SimPy timeouts."""
+    peak_memory_mib: float
+    """Of the whole process so far."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def measure_simpy_timeout_us(num_timeouts: int = NUM_TIMEOUTS) -> float:
+    """Return the cost of one timeout of a process that does nothing else, microseconds."""
+
+    def wait(env: simpy.Environment) -> Generator[simpy.Event, object, None]:
+        for _ in range(num_timeouts):
+            yield env.timeout(1)
+
+    env = simpy.Environment()
+    env.process(wait(env))
+    begin_s = time.perf_counter()
+    env.run()
+    return (time.perf_counter() - begin_s) / num_timeouts * 1e6
+
+
+def bench_engine(scenario: Scenario, *, repeat: int = 3) -> EngineBenchmark:
+    """Measure a scenario with generated load of more than 200 requests.
+
+    Repetitions of the small run, the large run and the timeouts alternate, so that all of
+    them see the same machine; the fastest of each counts.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        ``workload.num_requests`` > 200.
+    repeat : int
+        Repetitions, >= 1.
+    """
+    num_requests = scenario.workload.num_requests
+    assert num_requests is not None
+    assert num_requests > NUM_STARTUP_REQUESTS
+    small = _with_requests(scenario, NUM_STARTUP_REQUESTS)
+    timeout_us, startup_s, wall_s = [], [], []
+    for _ in range(repeat):
+        timeout_us.append(measure_simpy_timeout_us())
+        startup_s.append(_timed_run(small)[0])
+        elapsed_s, result = _timed_run(scenario)
+        wall_s.append(elapsed_s)
+    counters = result.run.counters
+    cost_us = (min(wall_s) - min(startup_s)) / (num_requests - NUM_STARTUP_REQUESTS) * 1e6
+    return EngineBenchmark(
+        num_requests=num_requests,
+        latency_model=result.context.latency_model,
+        wall_s=min(wall_s),
+        startup_s=min(startup_s),
+        requests_per_s=num_requests / min(wall_s),
+        tokens_per_s=sum(c.num_generated_tokens for c in counters) / min(wall_s),
+        num_steps=sum(c.num_steps for c in counters),
+        num_events=sum(c.num_events for c in counters),
+        cost_per_request_us=cost_us,
+        simpy_timeout_us=min(timeout_us),
+        cost_per_request_timeouts=cost_us / min(timeout_us),
+        peak_memory_mib=_peak_memory_mib(),
+    )
+
+
+def _with_requests(scenario: Scenario, num_requests: int) -> Scenario:
+    workload = scenario.workload.model_copy(update={"num_requests": num_requests})
+    return scenario.model_copy(update={"workload": workload})
+
+
+def _timed_run(scenario: Scenario) -> tuple[float, Any]:
+    begin_s = time.perf_counter()
+    result = run(resolve(scenario))
+    render_table(result)
+    return time.perf_counter() - begin_s, result
+
+
+def _peak_memory_mib() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,81 @@
+"""``blis bench``: how fast the simulator is on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from blis_sim.cli.common import out
+from blis_sim.errors import ConfigError
+
+HELP = "Measure the simulator itself."
+ENGINE_HELP = "Measure the engine: requests and tokens per second, cost in SimPy timeouts."
+
+
+def engine(  # noqa: PLR0913 (one parameter per flag)
+    *,
+    num_requests: Annotated[
+        int, typer.Option("--num-requests", help="Requests, more than 200.")
+    ] = 20_000,
+    request_rate: Annotated[
+        float, typer.Option("--request-rate", "--rate", help="Poisson arrivals per second.")
+    ] = 10.0,
+    prompt_tokens: Annotated[
+        int, typer.Option("--prompt-tokens", help="Mean prompt length; standard deviation half.")
+    ] = 512,
+    output_tokens: Annotated[
+        int, typer.Option("--output-tokens", help="Mean answer length; standard deviation half.")
+    ] = 512,
+    model: Annotated[
+        str, typer.Option("--model", help="Model name.")
+    ] = "meta-llama/Llama-3.1-8B-Instruct",
+    hardware: Annotated[str, typer.Option("--hardware", help="GPU name.")] = "H100",
+    latency_model: Annotated[
+        str, typer.Option("--latency-model", help="auto, blackbox or roofline-v1.")
+    ] = "blackbox",
+    repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")] = 3,
+    no_coalesce: Annotated[
+        bool, typer.Option("--no-coalesce", help="One event per engine step.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a table, or JSON."""
+    if num_requests <= 200:
+        raise ConfigError(f"--num-requests must be more than 200; got {num_requests}")
+    if repeat < 1:
+        raise ConfigError(f"--repeat must be at least 1; got {repeat}")
+
+    from blis_sim.api import load_scenario
+    from blis_sim.benchmark import bench_engine
+
+    scenario = load_scenario(
+        {
+            "model": model,
+            "hardware": hardware,
+            "latency": {"model": latency_model},
+            "coalesce": not no_coalesce,
+            "workload": {
+                "request_rate": request_rate,
+                "num_requests": num_requests,
+                "prompt": _lengths(prompt_tokens),
+                "output": _lengths(output_tokens),
+            },
+        }
+    )
+    measured = bench_engine(scenario, repeat=repeat).as_dict()
+    if as_json:
+        out(json.dumps(measured, indent=2))
+        return
+    out("\n".join(f"{name:<28}{_shown(value):>16}" for name, value in measured.items()))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _lengths(mean: int) -> dict[str, float]:
+    return {"mean": mean, "stdev": mean / 2, "min": 2, "max": 7000}

@@ -1,0 +1,167 @@
+"""``blis run``: simulate one scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blis_sim.cli.common import note, out
+from blis_sim.cli.flag_help import flag_help
+from blis_sim.cli.flags import Typed, collect, signature
+from blis_sim.cli.outputs import Outputs, latency_tags, plan_outputs
+from blis_sim.cli.run_flags import run_flags
+from blis_sim.cli.settings import in_flags, read_draft
+from blis_sim.errors import BlisError
+
+if TYPE_CHECKING:
+    from blis_sim.config.scenario import Scenario
+    from blis_sim.engine.resolved import Resolved
+    from blis_sim.metrics.result import Result
+
+ABOUT = "Simulate a deployment under a load and print what vllm bench serve would."
+_MORE = """
+Without flags: 100 requests at 1 request/s to Llama-3.1-8B-Instruct on one H100. Flags have the
+names of vllm serve, vllm bench serve and BLIS; underscores are read as hyphens. What a flag is
+when it is not given stands in parentheses.
+"""
+
+
+def make_run(arguments: Sequence[str]) -> Callable[..., None]:
+    """Return the command for a command line; typer reads its options off its signature.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The normalised command line: it tells in which spelling a flag was given.
+    """
+    flags = run_flags()
+
+    def run(**given: Any) -> None:
+        if given.get("help"):
+            out(flag_help("blis run [FLAGS]", f"{ABOUT}\n\n{_MORE}", flags))
+            return
+        typed = collect(flags, given, arguments)
+        try:
+            _run(typed)
+        except BlisError as error:
+            error.args = (in_flags(str(error), typed),)
+            raise
+
+    vars(run)["__signature__"] = signature(flags)
+    return run
+
+
+def _run(typed: Sequence[Typed]) -> None:
+    options = _options(typed)
+    scenario, notices = _scenario(typed, options)
+    tags = latency_tags(options)
+
+    from blis_sim import api
+
+    resolved = api.resolve(scenario)
+    percentiles = options.get("--metric-percentiles", ())
+    api.run_context(resolved, percentiles=percentiles)
+    outputs = plan_outputs(options, resolved)
+    outputs.check_inputs(_inputs(scenario, options))
+    if "--dry-run" in options:
+        _print_dry_run(resolved, notices)
+        return
+    is_quiet = "--quiet" in options
+    if outputs.prints_json and not is_quiet:
+        _print_notes(resolved, notices)
+    result = _simulate(resolved, outputs, percentiles, notices, is_quiet=is_quiet)
+    outputs.write(result)
+    _print_result(result, outputs, tags, is_quiet=is_quiet)
+
+
+def _options(typed: Sequence[Typed]) -> dict[str, Any]:
+    """Return the options of the command itself, parsed, by their names."""
+    options: dict[str, Any] = {}
+    for flag, name, value in typed:
+        if flag.path or flag.apply is not None:
+            continue
+        parsed = True if flag.is_switch else flag.parse(value, name)
+        if flag.is_repeatable:
+            options.setdefault(flag.names[0], []).append(parsed)
+        else:
+            options[flag.names[0]] = parsed
+    return options
+
+
+def _scenario(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
+    """Return the scenario and how flags were read."""
+    file = options.get("--scenario")
+    settings = read_draft(None if file is None else Path(file), options.get("--set", ()))
+    settings.apply(typed)
+    return settings.build(), settings.notices
+
+
+def _inputs(scenario: Scenario, options: Mapping[str, Any]) -> list[Path]:
+    """Return the files that are read."""
+    paths = [
+        scenario.workload.trace,
+        scenario.latency.coefficients_file,
+        scenario.latency.hardware_config,
+        Path(options["--scenario"]) if "--scenario" in options else None,
+    ]
+    return [path for path in paths if path is not None]
+
+
+def _simulate(
+    resolved: Resolved,
+    outputs: Outputs,
+    percentiles: Sequence[float],
+    notices: Sequence[str],
+    *,
+    is_quiet: bool,
+) -> Result:
+    from blis_sim import api
+    from blis_sim.cli.progress import progress_bar
+
+    total = resolved.workload.num_requests
+    with progress_bar(total, is_wanted=not is_quiet) as progress:
+        return api.run(
+            resolved,
+            timeseries_interval_s=outputs.timeseries_interval_s,
+            percentiles=percentiles,
+            progress=progress,
+            notices=notices,
+        )
+
+
+def _print_dry_run(resolved: Resolved, notices: Sequence[str]) -> None:
+    """Print the scenario with everything that was derived; it is a scenario file again."""
+    import yaml
+
+    from blis_sim.metrics.plain import to_plain
+
+    latency = resolved.latency
+    out(f"# latency model: {latency.name.value} ({latency.reason}); {latency.source}")
+    out(f"# KV blocks: {resolved.engine.num_kv_blocks} ({resolved.kv_blocks_source})")
+    out(f"# load: {resolved.workload.description}")
+    for notice in (*notices, *resolved.notices):
+        out(f"# note: {notice}")
+    out(yaml.safe_dump(to_plain(resolved.as_written()), sort_keys=False).rstrip())
+
+
+def _print_notes(resolved: Resolved, notices: Sequence[str]) -> None:
+    """Print on stderr what the table would say about the run."""
+    latency = resolved.latency
+    also = f"; also available: {', '.join(latency.alternatives)}" if latency.alternatives else ""
+    note(f"latency model {latency.name.value} ({latency.reason}); data: {latency.source}{also}")
+    for notice in (*notices, *resolved.notices):
+        note(notice)
+
+
+def _print_result(
+    result: Result, outputs: Outputs, tags: Sequence[str] | None, *, is_quiet: bool
+) -> None:
+    if outputs.prints_json:
+        from blis_sim.report.json_report import render_json
+
+        out(render_json(result, detailed=outputs.detailed).rstrip())
+    elif not is_quiet:
+        from blis_sim.report.table import render_table
+
+        out(render_table(result) if tags is None else render_table(result, latencies=tags))

@@ -1,0 +1,280 @@
+"""Which latency model answers, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blis_sim.catalog.coefficients import (
+    find_coefficients,
+    is_same_model,
+    load_coefficients,
+    nearest_coefficient_keys,
+)
+from blis_sim.catalog.locate import shown_path
+from blis_sim.catalog.models import find_model
+from blis_sim.config.scenario import LatencyModelName, LatencySettings
+from blis_sim.errors import CatalogError, ConfigError
+from blis_sim.latency.blackbox import BlackboxModel
+from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from blis_sim.catalog.coefficients import Coefficients
+    from blis_sim.catalog.gpus import GpuSpec
+    from blis_sim.catalog.model_spec import ModelSpec
+    from blis_sim.latency.base import LatencyModel
+
+_CALIBRATED = ("H100", "A100-80")
+_NO_V2 = "roofline-v2 is not available in this version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What a latency model is chosen for.
+
+    Attributes
+    ----------
+    model_name : str
+        As the user wrote it; the name in ``spec`` is the catalog's.
+    spec : ModelSpec
+        The model.
+    gpu : GpuSpec
+        The GPU.
+    tp : int
+        GPUs per instance, >= 1.
+    engine_version : str or None
+        Only when the user gave one.
+    is_as_published : bool
+        Whether the weights are the checkpoint's own: false when the user set another dtype
+        or quantisation, for which nothing was trained.
+    """
+
+    model_name: str
+    spec: ModelSpec
+    gpu: GpuSpec
+    tp: int
+    engine_version: str | None = None
+    is_as_published: bool = True
+
+    @property
+    def key(self) -> str:
+        """Model, GPU and TP in words."""
+        return f"{self.spec.name} on {self.gpu.name}, TP {self.tp}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The latency model chosen.
+
+    Attributes
+    ----------
+    model : LatencyModel
+        It answers.
+    name : LatencyModelName
+        Never ``auto``.
+    reason : str
+        Why it was chosen.
+    source : str
+        Where its data come from.
+    alternatives : tuple of str
+        What else could have answered.
+    notices : tuple of str
+        What the user should know.
+    """
+
+    model: LatencyModel
+    name: LatencyModelName
+    reason: str
+    source: str
+    alternatives: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def select_latency(settings: LatencySettings, deployment: Deployment) -> Selection:
+    """Choose the latency model.
+
+    Parameters
+    ----------
+    settings : LatencySettings
+        What the user wrote. With ``auto`` the first of these that applies: coefficients or a
+        coefficient file given -> blackbox; hardware file or model folder given ->
+        roofline-v1; a shipped coefficient row for this model, GPU and TP -> blackbox;
+        roofline-v1.
+    deployment : Deployment
+        Model, GPU, TP and engine version.
+
+    Raises
+    ------
+    ConfigError
+        Settings contradict each other, or the chosen model cannot use one of them.
+    CatalogError
+        There are no coefficients where they are needed; the message lists the nearest keys.
+    """
+    _check_given(settings)
+    match settings.model:
+        case LatencyModelName.ROOFLINE_V2:
+            raise ConfigError(
+                f"latency.model must be auto, blackbox or roofline-v1; got roofline-v2; {_NO_V2}"
+            )
+        case LatencyModelName.BLACKBOX:
+            return _blackbox(settings, deployment, "forced")
+        case LatencyModelName.ROOFLINE_V1:
+            return _roofline_v1(deployment, "forced")
+    if settings.alpha is not None:
+        return _blackbox(settings, deployment, "coefficients given")
+    if settings.coefficients_file is not None:
+        return _blackbox(settings, deployment, "coefficient file given")
+    given = [
+        what
+        for what, value in (
+            ("hardware file", settings.hardware_config),
+            ("model config", settings.model_config_folder),
+        )
+        if value is not None
+    ]
+    if given:
+        warning = (
+            "no measured kernel tables are available: step times are roofline-v1's, with one "
+            "calibrated efficiency per phase"
+        )
+        return _roofline_v1(deployment, f"{' and '.join(given)} given", warning)
+    if deployment.is_as_published:
+        row = _find_row(deployment, None)
+        if row is not None:
+            return _trained(row, deployment, "trained on this model, GPU and TP")
+    return _roofline_v1(deployment, f"no coefficients for {deployment.key}")
+
+
+def _check_given(settings: LatencySettings) -> None:
+    """Raise where a setting was given that no model, or not the forced one, can use."""
+    if settings.bench_data_path is not None:
+        raise ConfigError(
+            "latency.bench_data_path must not be set; got "
+            f"{shown_path(settings.bench_data_path)}; {_NO_V2}, so measured kernel tables cannot "
+            "be used; leave it out for roofline-v1"
+        )
+    if (settings.alpha is None) != (settings.beta is None):
+        missing, given = ("beta", "alpha") if settings.beta is None else ("alpha", "beta")
+        raise ConfigError(
+            f"latency.{missing} must be given together with latency.{given}; got only {given}"
+        )
+    coefficients = {
+        name: getattr(settings, name)
+        for name in ("alpha", "beta", "coefficients_file")
+        if getattr(settings, name) is not None
+    }
+    if settings.alpha is not None and settings.coefficients_file is not None:
+        raise ConfigError(
+            "latency.coefficients_file must not be set together with latency.alpha and "
+            f"latency.beta; got {settings.coefficients_file}; leave one of them out"
+        )
+    is_for_blackbox = settings.model in {LatencyModelName.AUTO, LatencyModelName.BLACKBOX}
+    for name in () if is_for_blackbox else coefficients:
+        raise ConfigError(
+            f"latency.{name} must not be set with latency.model {settings.model.value}; only "
+            "blackbox has coefficients; leave one of them out"
+        )
+
+
+def _blackbox(settings: LatencySettings, deployment: Deployment, reason: str) -> Selection:
+    if settings.alpha is not None and settings.beta is not None:
+        return Selection(
+            model=BlackboxModel(settings.alpha, settings.beta),
+            name=LatencyModelName.BLACKBOX,
+            reason=reason,
+            source="alpha and beta given by the user",
+            alternatives=(LatencyModelName.ROOFLINE_V1.value,),
+        )
+    file = settings.coefficients_file
+    if file is None and not deployment.is_as_published:
+        raise ConfigError(
+            "latency.model must not be blackbox with engine.dtype or engine.quantization set: "
+            f"the shipped coefficients are for {deployment.spec.name} as published; give your "
+            "own coefficients or use roofline-v1"
+        )
+    row = _find_row(deployment, file)
+    if row is None:
+        gpu, tp = deployment.gpu.name, deployment.tp
+        nearest = nearest_coefficient_keys(deployment.spec.name, gpu, tp, file=file)
+        raise CatalogError(
+            f"{'the shipped coefficients' if file is None else file} must have a row for "
+            f"{deployment.key}; nearest: {', '.join(nearest) or 'none'}; or give alpha and beta"
+        )
+    return _trained(row, deployment, reason)
+
+
+def _trained(row: Coefficients, deployment: Deployment, reason: str) -> Selection:
+    return Selection(
+        model=BlackboxModel(row.alpha, row.beta),
+        name=LatencyModelName.BLACKBOX,
+        reason=reason,
+        source=f"{shown_path(row.source)} {row.key}",
+        alternatives=(LatencyModelName.ROOFLINE_V1.value,),
+        notices=_about_row(row, deployment),
+    )
+
+
+def _find_row(deployment: Deployment, file: Path | None) -> Coefficients | None:
+    """Return the coefficients of a deployment, under any name of a model of its shape."""
+    models = {row.model for row in load_coefficients(file)}
+    for name in _names(deployment):
+        if any(is_same_model(name, model) for model in models):
+            row = find_coefficients(
+                name,
+                deployment.gpu.name,
+                deployment.tp,
+                version=deployment.engine_version,
+                file=file,
+            )
+            if row is not None:
+                return row
+    return None
+
+
+def _names(deployment: Deployment) -> list[str]:
+    """Return the names coefficients may stand under, the model's own first.
+
+    Names that share an entry of the catalog are models of one shape (a base model and its
+    tuned sibling): their steps take equally long.
+    """
+    names = [deployment.spec.name, deployment.model_name]
+    try:
+        entry = find_model(deployment.spec.name)
+    except CatalogError:
+        return list(dict.fromkeys(names))
+    return list(dict.fromkeys([*names, entry.name, *(a for a in entry.aliases if "/" in a)]))
+
+
+def _about_row(row: Coefficients, deployment: Deployment) -> tuple[str, ...]:
+    notices = []
+    if not is_same_model(row.model, deployment.spec.name):
+        notices.append(
+            f"coefficients of {row.model} are used for {deployment.spec.name}: models of one shape"
+        )
+    if deployment.engine_version is not None and not row.is_exact_version:
+        notices.append(
+            f"no coefficients for engine {deployment.engine_version}: those of {row.key} are used"
+        )
+    return tuple(notices)
+
+
+def _roofline_v1(deployment: Deployment, reason: str, *notices: str) -> Selection:
+    gpu = deployment.gpu
+    is_shipped = shown_path(gpu.source) != gpu.source
+    if is_shipped and gpu.name not in _CALIBRATED:
+        notices = (
+            *notices,
+            f"roofline-v1 is calibrated on {' and '.join(_CALIBRATED)}; {gpu.name} has the same "
+            "efficiencies with its own peak and bandwidth",
+        )
+    has_coefficients = deployment.is_as_published and _find_row(deployment, None) is not None
+    return Selection(
+        model=RooflineV1Model(V1Shape.from_spec(deployment.spec), gpu.roofline_v1, deployment.tp),
+        name=LatencyModelName.ROOFLINE_V1,
+        reason=reason,
+        source=shown_path(gpu.source),
+        alternatives=(LatencyModelName.BLACKBOX.value,) if has_coefficients else (),
+        notices=notices,
+    )
