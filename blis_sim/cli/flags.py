@@ -189,7 +189,8 @@ def check_values(flags: Iterable[Flag], arguments: Sequence[str]) -> None:
     ConfigError
         A flag is the last argument, or another flag follows it.
     """
-    with_value, names = set(), set()
+    with_value: set[str] = set()
+    names: set[str] = set()
     for flag in flags:
         names.update(flag.names, flag.off_names)
         if not flag.is_switch:

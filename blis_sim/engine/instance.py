@@ -237,15 +237,9 @@ class Instance:
         while decodes.count and not (scheduler.prefilling or scheduler.returning):
             before_us = now_us
             if waiting:
-                request = ahead.newcomer(now_us)
-                if request is None:
+                end_us = ahead.admit(now_us, frontend, env)
+                if end_us is None:
                     break
-                end_us = now_us + ahead.newcomer_step_us(request)
-                if frontend.next_arrival_us <= end_us:
-                    frontend.read_until(end_us)
-                if end_us >= env.peek():
-                    break
-                ahead.admit(request, now_us, end_us)
                 now_us = end_us
             else:
                 now_us = ahead.decode(now_us, frontend.next_entry_us, env.peek())
@@ -259,8 +253,13 @@ class Instance:
 
     def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
         """Plan a run that begins with a formed batch; None if more like it are not certain."""
-        if batch.was_disturbed or batch.finishing or batch.num_regular != batch.num_decodes:
-            return None  # the last: it carries work for somebody who has left
+        if (
+            batch.was_disturbed
+            or batch.finishing
+            or batch.num_victims
+            or batch.num_regular != batch.num_decodes  # it carries work for one who has left
+        ):
+            return None
         scheduler, lead = self.scheduler, self._lead
         decodes = scheduler.decodes
         if lead:
@@ -269,6 +268,7 @@ class Instance:
                 pending is None
                 or pending.was_disturbed
                 or pending.finishing
+                or pending.num_victims
                 or pending.num_regular != batch.num_regular
             ):
                 return None

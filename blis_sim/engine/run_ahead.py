@@ -17,6 +17,9 @@ from blis_sim.units import US_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import simpy
+
+    from blis_sim.engine.frontend import Frontend
     from blis_sim.engine.request import Request
     from blis_sim.engine.scheduler import Scheduler
     from blis_sim.latency.base import LatencyModel
@@ -120,22 +123,23 @@ class RunAhead:
             recorder.add_tokens(second_end_us - 1, second_tokens)
         return now_us
 
-    def newcomer(self, now_us: int) -> Request | None:
-        """Return the request the next step admits alone, with its whole prompt.
+    def admit(self, now_us: int, frontend: Frontend, env: simpy.Environment) -> int | None:
+        """Do the step that admits a lone newcomer with its whole prompt; return its end.
 
-        None where the step is any less simple than that.
+        None, with nothing done, where the step is any less simple than that, or an event
+        comes before its end.
         """
-        scheduler = self._scheduler
+        scheduler, waiting = self._scheduler, self._scheduler.waiting
         decodes, settings = scheduler.decodes, scheduler.settings
-        request = scheduler.waiting.head()
-        tokens, counter = request.prompt_tokens, decodes.counter
+        request = waiting.head()
+        tokens, count, counter = request.prompt_tokens, decodes.count, decodes.counter
         need = decodes.buckets[counter % decodes.block_size] - -tokens // decodes.block_size
         if (
-            len(scheduler.waiting.requests) > 1
+            len(waiting.requests) > 1
             or need > scheduler.kv.num_free
-            or tokens + decodes.count > settings.max_num_batched_tokens
+            or tokens + count > settings.max_num_batched_tokens
             or tokens > (settings.long_prefill_token_threshold or tokens)
-            or len(scheduler.running) >= settings.max_num_seqs
+            or count >= settings.max_num_seqs
             or request.content
             or request.num_preemptions
             or request.output_limit < 2
@@ -143,25 +147,21 @@ class RunAhead:
             or decodes.has_fillers
         ):
             return None
-        return request
-
-    def newcomer_step_us(self, request: Request) -> int:
-        """Return the duration of the step that admits a lone newcomer."""
-        decodes = self._scheduler.decodes
-        count = decodes.count
-        context = decodes.sum_offset + count * decodes.counter
-        batch = Batch(count, context, (PrefillChunk(0, request.prompt_tokens),))
-        return self._latency.step_time(batch) + self._scheduling_us or 1
-
-    def admit(self, request: Request, now_us: int, end_us: int) -> None:
-        """Do the step that admits a lone newcomer."""
-        count = self._scheduler.decodes.count
-        self._scheduler.admit_alone(request, now_us, end_us)
+        context = decodes.sum_offset + count * counter
+        batch = Batch(count, context, (PrefillChunk(0, tokens),))
+        step_us = self._latency.step_time(batch) + self._scheduling_us or 1
+        end_us = now_us + step_us
+        if frontend.next_arrival_us <= end_us:
+            frontend.read_until(end_us)
+        if end_us >= env.peek():
+            return None
+        scheduler.admit_alone(request, need, now_us, end_us)
         counters, recorder = self._counters, self._recorder
         counters.num_events += 1
-        counters.num_prefill_tokens += request.prompt_tokens
+        counters.num_prefill_tokens += tokens
         counters.batch_requests += 1
         counters.num_generated_tokens += 1
         self.num_run_tokens += count
-        recorder.gaps[end_us - now_us + self._token_us] += count
+        recorder.gaps[step_us + self._token_us] += count
         recorder.add_tokens(end_us, count + 1)
+        return end_us

@@ -437,15 +437,13 @@ class Scheduler:
             num_seats -= 1
             batch.was_disturbed = True
 
-    def admit_alone(self, request: Request, now_us: int, end_us: int) -> None:
+    def admit_alone(self, request: Request, need: int, now_us: int, end_us: int) -> None:
         """Carry out a step that advances all decodes and computes one whole new prompt.
 
-        The caller has made sure that this is what a pass would form, and that blocks for
-        it are free; ``end_us`` is the step's end.
+        The caller has made sure that this is what a pass would form, and that the ``need``
+        blocks for it are free; ``end_us`` is the step's end.
         """
         decodes, tokens = self.decodes, request.prompt_tokens
-        need = decodes.buckets[decodes.counter % decodes.block_size]
-        need -= -tokens // decodes.block_size
         self.kv.allocate(need, need * now_us)
         self.waiting.remove(request)
         self._seat(request, 0, now_us)

@@ -13,30 +13,28 @@ from blis_sim.metrics.records import ABSENT, RequestColumns, Status
 from blis_sim.units import US_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from blis_sim.engine.decode_run import DecodeRun
     from blis_sim.engine.request import Request
     from blis_sim.metrics.records import Int64Array
 
-_ATTRIBUTES = {
-    "request_id": "spec.request_id",
-    "arrival_us": "spec.arrival_us",
+_SPEC_COLUMNS = ("request_id", "arrival_us", "prompt_tokens", "priority")
+"""Columns that are a field of the request's spec."""
+_REQUEST_COLUMNS = {
     "enqueued_us": "enqueued_us",
     "scheduled_us": "scheduled_us",
     "first_token_us": "first_seen_us",
     "last_token_us": "last_seen_us",
-    "prompt_tokens": "prompt_tokens",
     "output_tokens": "num_received",
     "cached_tokens": "cached_tokens",
     "recached_tokens": "recached_tokens",
     "num_preemptions": "num_preemptions",
     "instance": "instance",
     "status": "status",
-    "priority": "spec.priority",
 }
-"""Columns that are an attribute of the request."""
-_integers_of = attrgetter(*_ATTRIBUTES.values())
+"""Columns that are an attribute of the request, by the attribute's name."""
+_integers_of = attrgetter(*_REQUEST_COLUMNS.values())
 _ROWS_PER_BLOCK = 4096
 _GAPS_PER_BLOCK = 1 << 18
 
@@ -50,9 +48,11 @@ class Labels:
         self.names: list[str] = []
         self._number: dict[str, int] = {}
 
-    def numbers(self, names: list[str | None]) -> Int64Array:
+    def numbers(self, names: Sequence[str | None]) -> Int64Array:
         """Return the number of each name, ``ABSENT`` for None."""
         numbers = np.full(len(names), ABSENT, dtype=np.int64)
+        if names.count(None) == len(names):
+            return numbers
         for i, name in enumerate(names):
             if name is not None:
                 number = self._number.get(name)
@@ -104,15 +104,19 @@ class Recorder:
             return
         self._ended = []
         self.num_ended += len(ended)
-        width = len(_ATTRIBUTES)
+        specs = [request.spec for request in ended]
+        # Field by field, all at once: this is done for every request.
+        fields = dict(zip(specs[0]._fields, zip(*specs, strict=True), strict=True))
+        block = {name: np.array(fields[name], dtype=np.int64) for name in _SPEC_COLUMNS}
+        width = len(_REQUEST_COLUMNS)
         flat = chain.from_iterable(map(_integers_of, ended))
         table = np.fromiter(flat, np.int64, len(ended) * width).reshape(-1, width)
-        block = {name: table[:, i] for i, name in enumerate(_ATTRIBUTES)}
-        asked = np.fromiter((r.spec.output_tokens for r in ended), np.int64, len(ended))
+        block |= {name: table[:, i] for i, name in enumerate(_REQUEST_COLUMNS)}
+        asked = np.array(fields["output_tokens"], dtype=np.int64)
         is_capped = (block["status"] == Status.COMPLETED) & (block["output_tokens"] < asked)
         block["length_capped"] = is_capped.astype(np.int64)
-        block["slo_class"] = self.slo_classes.numbers([r.spec.slo_class for r in ended])
-        block["tenant"] = self.tenants.numbers([r.spec.tenant for r in ended])
+        block["slo_class"] = self.slo_classes.numbers(fields["slo_class"])
+        block["tenant"] = self.tenants.numbers(fields["tenant"])
         block["reason"] = self.reasons.numbers([r.reason for r in ended])
         for name, column in block.items():
             self._columns.setdefault(name, []).append(column)
