@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blis_sim.catalog.hardware_file import HardwareEntry, read_hardware_file
-from blis_sim.catalog.paths import configs_dir
+from blis_sim.catalog.paths import configs_dir, read_shipped_yaml
 from blis_sim.errors import CatalogError, unknown_name
 
 _VENDOR_WORDS = frozenset({"nvidia", "amd", "geforce", "tesla", "instinct", "gpu"})
@@ -117,7 +117,7 @@ def list_gpus() -> tuple[GpuSpec, ...]:
 
     path = configs_dir() / "gpus" / "gpus.yaml"
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_shipped_yaml(path)
         shared = document["roofline_v1"]
         return tuple(_from_yaml(entry, shared, str(path)) for entry in document["gpus"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as cause:

@@ -12,7 +12,7 @@ from typing import Any
 from blis_sim.catalog.model_config import model_spec_from_config
 from blis_sim.catalog.model_spec import ModelSpec
 from blis_sim.catalog.names import NameIndex, normalize_name, short_name
-from blis_sim.catalog.paths import configs_dir
+from blis_sim.catalog.paths import configs_dir, read_shipped_yaml
 from blis_sim.errors import CatalogError
 
 CONFIG_FILE = "config.json"
@@ -55,10 +55,8 @@ def list_models() -> list[ModelEntry]:
     import yaml
 
     path = models_dir() / _INDEX_FILE
-    # The C loader is the same safe loader, ten times as fast; not every build has it.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        index = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        index = read_shipped_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         raise CatalogError(f"{path} must be the index of the model catalog; {error}") from None
     if not isinstance(index, dict):

@@ -434,8 +434,7 @@ class Instance:
             request.enqueued_us = enter_us
             waiting.push(request)
             scheduler.waiting_us -= enter_us
-        if len(waiting.requests) > self.counters.peak_waiting:
-            self.counters.peak_waiting = len(waiting.requests)
+        scheduler.note_waiting()
 
     def sync_entries(self, now_us: int) -> None:
         """Let everyone in who has entered by now, between two boundaries."""
@@ -528,6 +527,7 @@ class Instance:
         counters.batch_requests += num_run_tokens
         counters.peak_kv_blocks = kv.num_blocks - kv.min_free
         counters.peak_running = scheduler.peak_running
+        counters.peak_waiting = scheduler.peak_waiting
         steps = self._steps_in_flight(now_us)
         counters.num_steps = steps[0] if steps else scheduler.decodes.counter
         counters.busy_us += max(0, self.last_step_end_us - self._woken_us)

@@ -11,12 +11,12 @@ The reserve is estimated here by one function, `memory_reserve_bytes`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from blis_sim.catalog.gpus import GpuSpec
 from blis_sim.catalog.model_spec import ModelSpec, valid_tensor_parallel
+from blis_sim.engine.limits import engine_release
 from blis_sim.errors import ConfigError
 from blis_sim.units import GB, GIB
 
@@ -113,20 +113,10 @@ def reserve_constants(engine_version: str) -> ReserveConstants:
     ConfigError
         The version has no ``major.minor``.
     """
-    sorts_logits = _release(engine_version) < (0, 17)
+    sorts_logits = engine_release(engine_version) < (0, 17)
     return ReserveConstants(
         fixed_gib=0.55, tensor_parallel_gib=0.15, num_logit_copies=9.0 if sorts_logits else 3.0
     )
-
-
-def _release(engine_version: str) -> tuple[int, int]:
-    match = re.search(r"(?:^|[:v])(\d+)\.(\d+)", engine_version.strip().lower())
-    if match is None:
-        raise ConfigError(
-            "engine.version must be a version such as 0.15.1 or vllm/vllm-openai:v0.8.4; "
-            f"got {engine_version!r}"
-        )
-    return int(match[1]), int(match[2])
 
 
 def memory_reserve_bytes(

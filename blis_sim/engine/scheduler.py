@@ -117,6 +117,7 @@ class Scheduler:
         self.waiting_us = 0
         """Integral of the waiting queue's length, as KVCache.block_us."""
         self.peak_running = 0
+        self.peak_waiting = 0
         self.num_preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
@@ -352,6 +353,7 @@ class Scheduler:
             victim.join_step = NEVER
         victim.state = WAITING
         self.waiting.push_preempted(victim)
+        self.note_waiting()
         plan.num_victims += 1
         self.num_preemptions += 1
 
@@ -525,6 +527,12 @@ class Scheduler:
         if request.has_private_extents:
             self.kv.forget(request)
         request.state = ENDED
+
+    def note_waiting(self) -> None:
+        """Note the length of the waiting queue, which has just grown."""
+        num_waiting = len(self.waiting.requests)
+        if num_waiting > self.peak_waiting:
+            self.peak_waiting = num_waiting
 
     def remove(self, request: Request, now_us: int) -> None:
         """Let a request go, whatever it is doing."""
