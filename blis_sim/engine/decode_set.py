@@ -140,12 +140,13 @@ class DecodeSet:
         """
         finished: list[Request] = []
         heap, counter = self._finish_heap, self.counter
-        while self.finish_at == counter:
-            request = heappop(heap)[2]
-            self._remove(request)
-            request.last_step = step
-            finished.append(request)
-            self._find_next_finish()
+        while heap and heap[0][0] <= counter:
+            key, seat, request = heappop(heap)
+            if request.state is DECODING and request.finish_key == key and request.seat == seat:
+                self._remove(request)
+                request.last_step = step
+                finished.append(request)
+        self._find_next_finish()
         return finished
 
     def is_filling(self, key: Hashable) -> bool:

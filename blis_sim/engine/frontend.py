@@ -77,11 +77,11 @@ class Frontend:
     def _settle(self) -> None:
         """Read until nobody unread can enter before the next entry."""
         entries = self._entries
-        while self.next_arrival_us < FAR_US and (
-            not entries or self.next_arrival_us <= entries[0][0]
-        ):
+        next_us = entries[0][0] if entries else FAR_US
+        while self.next_arrival_us <= next_us and self._next_spec is not None:
             self._read_one()
-        self.next_entry_us = entries[0][0] if entries else FAR_US
+            next_us = entries[0][0] if entries else FAR_US
+        self.next_entry_us = next_us
 
     def _read_one(self) -> None:
         """Take in the next request of the stream and look at the one after it."""
@@ -105,8 +105,12 @@ class Frontend:
 
     def pop(self) -> Request:
         """Return the request that enters next, at ``next_entry_us``."""
-        request = heappop(self._entries)[2]
-        self._settle()
+        entries = self._entries
+        request = heappop(entries)[2]
+        if entries and entries[0][0] < self.next_arrival_us:
+            self.next_entry_us = entries[0][0]
+        else:
+            self._settle()
         return request
 
     def inside(self) -> list[Request]:

@@ -523,7 +523,12 @@ class Scheduler:
         else:
             del self.running[request.seat]
             self.running_us += now_us
-            self._release(request, now_us)
+            computed, kv = request.num_computed_tokens, self.kv
+            num_held = -(-computed // kv.block_size)
+            if request.content:
+                kv.release(request, num_held, computed, now_us, keep=False)
+            else:
+                kv.release_private(num_held, now_us)
         if request.has_private_extents:
             self.kv.forget(request)
         request.state = ENDED
@@ -542,15 +547,6 @@ class Scheduler:
         elif state is PREFILLING:
             self.prefilling.remove(request)
         self.finish(request, now_us)
-
-    def _release(self, request: Request, now_us: int) -> None:
-        """Return the blocks of a request that ends."""
-        computed, kv = request.num_computed_tokens, self.kv
-        num_held = -(-computed // kv.block_size)
-        if request.content:
-            kv.release(request, num_held, computed, now_us, keep=False)
-        else:
-            kv.release_private(num_held, now_us)
 
     def computed_tokens(self, request: Request) -> int:
         """Return a running request's scheduled tokens."""

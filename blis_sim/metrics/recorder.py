@@ -35,7 +35,7 @@ _REQUEST_COLUMNS = {
 }
 """Columns that are an attribute of the request, by the attribute's name."""
 _integers_of = attrgetter(*_REQUEST_COLUMNS.values())
-_ROWS_PER_BLOCK = 4096
+_ROWS_PER_BLOCK = 512
 _GAPS_PER_BLOCK = 1 << 18
 
 
