@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from blis_sim.latency.base import Int64Array
+    from blis_sim.latency.base import Batch, Int64Array, LatencyModel
 
 
 class DecodeRun:
@@ -137,30 +137,30 @@ class UniformRun(DecodeRun):
 class MeasuredRun(DecodeRun):
     """A run of unequal steps, from their durations."""
 
-    __slots__ = ("_boundaries", "_durations")
+    __slots__ = ("_durations", "_offsets")
 
-    _boundaries: Int64Array
     _durations: Int64Array
+    _offsets: Int64Array
+    """Boundaries since the start of the run: block-microseconds then stay within 64 bits."""
 
     def set_durations(self, durations_us: Int64Array) -> None:
         """Set the duration of each step, int64[num_steps]."""
         self._durations = durations_us
-        boundaries = np.empty(len(durations_us) + 1, dtype=np.int64)
-        boundaries[0] = self.start_us
-        boundaries[1:] = durations_us
-        self._boundaries = boundaries.cumsum()
+        offsets = np.zeros(len(durations_us) + 1, dtype=np.int64)
+        durations_us.cumsum(out=offsets[1:])
+        self._offsets = offsets
 
     def end_of(self, num_steps: int) -> int:
         """Return when the first ``num_steps`` steps have ended."""
-        return int(self._boundaries[num_steps])
+        return self.start_us + int(self._offsets[num_steps])
 
     def ended_by(self, now_us: int) -> int:
         """Return how many steps end at or before ``now_us``."""
-        return bisect_right(self._boundaries, now_us) - 1
+        return bisect_right(self._offsets, now_us - self.start_us) - 1
 
     def first_boundary(self, at_us: int) -> int:
         """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
-        return bisect_left(self._boundaries, at_us) or 1
+        return bisect_left(self._offsets, at_us - self.start_us) or 1
 
     def durations(self, begin: int, end: int) -> int | Int64Array:
         """Return the duration of each step, int64[end - begin]."""
@@ -168,5 +168,41 @@ class MeasuredRun(DecodeRun):
 
     def allocation(self, needs: list[int], begin: int) -> tuple[int, int]:
         """Return (sum of needs, sum of need[i] * start of step begin + i)."""
-        starts = self._boundaries[begin : begin + len(needs)]
-        return sum(needs), int(np.dot(np.array(needs, dtype=np.int64), starts))
+        total = sum(needs)
+        offsets = self._offsets[begin : begin + len(needs)]
+        weighted = int(np.dot(np.array(needs, dtype=np.int64), offsets))
+        return total, total * self.start_us + weighted
+
+
+def make_run(
+    latency: LatencyModel, batch: Batch, first: tuple[int, int], num_steps: int, lead: int
+) -> DecodeRun:
+    """Return a run of a decode-only batch.
+
+    Parameters
+    ----------
+    latency : LatencyModel
+        Says how long the steps take.
+    batch : Batch
+        The first step's work.
+    first : (int, int)
+        Start of the first step in microseconds, and its number.
+    num_steps, lead : int
+        As for `DecodeRun`.
+    """
+    start_us, step = first
+    scheduling_us = latency.scheduling_time()
+    uniform_us = latency.uniform_decode_time(batch)
+    if uniform_us is not None:
+        run = UniformRun(start_us, step, num_steps, batch.num_decodes, lead)
+        step_us = max(uniform_us, scheduling_us) if lead else uniform_us + scheduling_us
+        run.duration_us = step_us or 1
+        return run
+    durations = latency.decode_run(batch, num_steps)
+    if lead:
+        durations = durations.clip(min=scheduling_us)
+    elif scheduling_us:
+        durations = durations + scheduling_us
+    measured = MeasuredRun(start_us, step, num_steps, batch.num_decodes, lead)
+    measured.set_durations(durations)
+    return measured

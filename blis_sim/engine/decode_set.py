@@ -109,7 +109,10 @@ class DecodeSet:
         request.state = LAST_TOKEN
         if request.hashable_blocks == UNBOUNDED:
             del self._filling[(-offset - 1) % self.block_size][request.seat]
-            self._filling_keys[request.content[-1].key] -= 1
+            key = request.content[-1].key
+            self._filling_keys[key] -= 1
+            if not self._filling_keys[key]:
+                del self._filling_keys[key]
 
     def postpone(self, request: Request) -> None:
         """Undo the latest step for one member: it got no token in it."""

@@ -78,7 +78,7 @@ class Frontend:
         """Read until nobody unread can enter before the next entry."""
         entries = self._entries
         next_us = entries[0][0] if entries else FAR_US
-        while self.next_arrival_us <= next_us and self._next_spec is not None:
+        while self.next_arrival_us <= next_us and self.next_arrival_us < FAR_US:
             self._read_one()
             next_us = entries[0][0] if entries else FAR_US
         self.next_entry_us = next_us

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from blis_sim.engine.batch import ScheduledBatch
 from blis_sim.engine.clock import Latch, Moment, Priority, order_key
-from blis_sim.engine.decode_run import DecodeRun, MeasuredRun, UniformRun
+from blis_sim.engine.decode_run import DecodeRun, make_run
 from blis_sim.engine.frontend import FAR_US
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.run_ahead import RunAhead
-from blis_sim.engine.scheduler import ScheduledBatch, Scheduler
+from blis_sim.engine.scheduler import Scheduler
 from blis_sim.errors import InvariantError
 from blis_sim.metrics.records import ABSENT, EngineCounters, Status
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import simpy
 
     from blis_sim.engine.frontend import Frontend
-    from blis_sim.latency.base import Batch, LatencyModel
+    from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.recorder import Recorder
 
 WAITING = State.WAITING
@@ -172,7 +173,7 @@ class Instance:
             run = self._run = self._plan_run(batch)
             if run is not None:
                 entry_us = self.frontend.next_entry_us
-                if entry_us < FAR_US and self._admits_newcomers():
+                if entry_us < FAR_US and self.scheduler.admits_newcomers():
                     run.cut(entry_us)
                 return run.end_of(run.wake)
         self._current = batch
@@ -234,6 +235,7 @@ class Instance:
         """
         scheduler, frontend, ahead, env = self.scheduler, self.frontend, self._ahead, self.env
         decodes, waiting = scheduler.decodes, scheduler.waiting.requests
+        begin_us = now_us
         while decodes.count and not (scheduler.prefilling or scheduler.returning):
             before_us = now_us
             if waiting:
@@ -247,7 +249,7 @@ class Instance:
                     break
             if frontend.next_entry_us <= now_us:
                 self._pull(now_us)
-        if now_us > self.last_step_end_us:
+        if now_us > begin_us:
             self.last_step_end_us = now_us
         return now_us
 
@@ -279,24 +281,8 @@ class Instance:
         more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - decodes.counter)
         if not more:
             return None
-        num_steps = 1 + lead + more
-        return self._make_run(batch, batch.start_us, batch.step, num_steps)
-
-    def _make_run(self, batch: Batch, start_us: int, step: int, num_steps: int) -> DecodeRun:
-        lead, num_decodes = self._lead, batch.num_decodes
-        uniform_us = self.latency.uniform_decode_time(batch)
-        if uniform_us is not None:
-            run = UniformRun(start_us, step, num_steps, num_decodes, lead)
-            run.duration_us = self._with_scheduling(uniform_us)
-            return run
-        durations = self.latency.decode_run(batch, num_steps)
-        if lead:
-            durations = durations.clip(min=self._scheduling_us)
-        elif self._scheduling_us:
-            durations = durations + self._scheduling_us
-        measured = MeasuredRun(start_us, step, num_steps, num_decodes, lead)
-        measured.set_durations(durations)
-        return measured
+        first = (batch.start_us, batch.step)
+        return make_run(self.latency, batch, first, 1 + lead + more, lead)
 
     def _end_run(self, run: DecodeRun, now_us: int) -> ScheduledBatch | None:
         """Close a run at its wake; return its last ended step if that is still to be told.
@@ -351,17 +337,6 @@ class Instance:
             run.num_ended = num_ended
             run.ended_us = self.last_step_end_us = ended_us
 
-    def _admits_newcomers(self) -> bool:
-        """Whether someone entering during a run could be admitted at its next boundary.
-
-        Nobody can while all seats are taken. Nor can anyone, first come first served, while
-        others wait: the head stays refused for as long as the run.
-        """
-        scheduler = self.scheduler
-        if len(scheduler.running) >= self._max_num_seqs:
-            return False
-        return not (scheduler.waiting.is_fcfs and scheduler.waiting.requests)
-
     def _cut_run(self, now_us: int) -> None:
         """End the run in progress, if any, at the first boundary from now on."""
         run = self._run
@@ -389,14 +364,8 @@ class Instance:
         counters.num_prefill_tokens += num_prefill_tokens
         counters.num_decode_tokens += batch.num_decodes
         counters.batch_requests += batch.num_decodes + len(batch.prefills)
-        for request in self._aborting:
-            if (
-                request.aborted_us < now_us
-                and request.yields_in(batch.step)
-                and request not in batch.irregular
-                and request not in batch.completing
-            ):
-                num_regular -= 1
+        if self._aborting:
+            num_regular -= batch.num_dropped(self._aborting, now_us)
         num_tokens = num_regular
         if num_regular:
             recorder.add_gaps(now_us - batch.start_us + token_us, num_regular)
@@ -445,14 +414,19 @@ class Instance:
         """Let a waiting or running request go: the latter at the next step boundary."""
         if request.state is WAITING:
             # A victim's last token may still be in flight.
-            self._terminate(request, _drop_token(self._current, request), now_us)
+            current = self._current
+            num_dropped = current.drop_token(request) if current is not None else 0
+            self._terminate(request, num_dropped, now_us)
             self._cut_run(now_us)
         elif self._current is not None or self._run is not None:
             request.aborted_us = now_us
             self._aborting.append(request)
             self._cut_run(now_us)
         else:
-            self._terminate(request, _drop_token(self._pending, request), now_us)
+            self._terminate(request, self._drop_from_pending(request), now_us)
+
+    def _drop_from_pending(self, request: Request) -> int:
+        return 0 if self._pending is None else self._pending.drop_token(request)
 
     def _steps_in_flight(self, now_us: int) -> list[int]:
         """Return the numbers of the steps whose tokens are scheduled and not out."""
@@ -472,7 +446,7 @@ class Instance:
             if request.state is ENDED:
                 continue  # its last token came at the very instant its client left
             dropped = int(request.aborted_us < now_us and request.yields_in(batch.step))
-            self._terminate(request, dropped + _drop_token(self._pending, request), now_us)
+            self._terminate(request, dropped + self._drop_from_pending(request), now_us)
 
     def _terminate(self, request: Request, num_dropped_tokens: int, now_us: int) -> None:
         """End a request whose client has gone."""
@@ -544,16 +518,3 @@ class Instance:
     def _record_unfinished(self, request: Request, status: Status, in_flight: list[int]) -> None:
         request.status = status
         self._record(request, request.num_generated - sum(request.yields_in(s) for s in in_flight))
-
-
-def _drop_token(batch: ScheduledBatch | None, request: Request) -> int:
-    """Take a request's token out of a batch; its work stays in it. Return how many: 0 or 1."""
-    if batch is None or not request.yields_in(batch.step):
-        return 0
-    if request in batch.completing:
-        batch.completing = [r for r in batch.completing if r is not request]
-    elif request in batch.irregular:
-        batch.irregular = [r for r in batch.irregular if r is not request]
-    else:
-        batch.num_regular -= 1
-    return 1

@@ -12,6 +12,7 @@ from blis_sim.catalog.model_spec import ModelSpec, check_tensor_parallel
 from blis_sim.catalog.models import load_model
 from blis_sim.config.draft import PATH_SETTINGS
 from blis_sim.config.scenario import EngineSettings, LatencyModelName, Scenario
+from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.kv_capacity import KvSettings, compute_num_kv_blocks
 from blis_sim.engine.limits import (
     ASYNC_SINCE,
@@ -23,7 +24,6 @@ from blis_sim.engine.limits import (
     sequence_in_pool,
 )
 from blis_sim.engine.resolved import Resolved
-from blis_sim.engine.scheduler import SchedulerSettings
 from blis_sim.engine.simulation import EngineConfig
 from blis_sim.errors import ConfigError
 from blis_sim.latency.selection import Deployment, Selection, select_latency

@@ -8,19 +8,19 @@ dry and somebody must be preempted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.engine.batch import ScheduledBatch, SchedulerSettings
 from blis_sim.engine.decode_set import DecodeSet
 from blis_sim.engine.kv_cache import NO_HIT
 from blis_sim.engine.request import NEVER, Request, State
 from blis_sim.engine.waiting import make_waiting_queue
-from blis_sim.latency.base import Batch, PrefillChunk
+from blis_sim.latency.base import PrefillChunk
 from blis_sim.metrics.records import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from blis_sim.engine.kv_cache import KVCache
 
@@ -30,58 +30,6 @@ PREFILLING = State.PREFILLING
 DECODING = State.DECODING
 LAST_TOKEN = State.LAST_TOKEN
 ENDED = State.ENDED
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerSettings:
-    """Limits of one instance; see the scenario's engine section for the meanings."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int
-    long_prefill_token_threshold: int = 0
-    policy: SchedulingPolicy = SchedulingPolicy.FCFS
-    enable_chunked_prefill: bool = True
-    reserve_full_sequence: bool = False
-
-
-class ScheduledBatch(Batch):
-    """One step's work and who gets a token from it.
-
-    Most steps have none of the lists, so they begin as one shared empty tuple.
-    """
-
-    __slots__ = (
-        "completing",
-        "finishing",
-        "irregular",
-        "num_regular",
-        "num_victims",
-        "pausing",
-        "start_us",
-        "step",
-        "was_disturbed",
-    )
-
-    def __init__(self, step: int, num_decodes: int = 0, sum_decode_context: int = 0) -> None:
-        self.step = step
-        self.num_decodes = num_decodes
-        self.sum_decode_context = sum_decode_context
-        self.prefills: Sequence[PrefillChunk] = ()
-        self.num_regular = num_decodes
-        """Decodes whose previous token came with the step before: their gap is this step."""
-        self.irregular: Sequence[Request] = ()
-        """Decodes that were left out of the step before."""
-        self.completing: Sequence[Request] = ()
-        """Requests whose prompt (or recomputation) completes: they yield a token, too."""
-        self.finishing: Sequence[Request] = ()
-        """Requests that end with this step, in running order."""
-        self.pausing: Sequence[Request] = ()
-        """Requests whose token of this step is their last for a while."""
-        self.num_victims = 0
-        self.was_disturbed = False
-        """Whether the pass did anything but advance all decodes."""
-        self.start_us = 0
 
 
 class _Plan:
@@ -512,6 +460,16 @@ class Scheduler:
             batch.finishing = [*batch.finishing, request]
         else:
             self.decodes.join(request)
+
+    def admits_newcomers(self) -> bool:
+        """Whether someone entering during a run could be admitted at its next boundary.
+
+        Nobody can while all seats are taken. Nor can anyone, first come first served, while
+        others wait: the head stays refused for as long as the run.
+        """
+        if len(self.running) >= self.settings.max_num_seqs:
+            return False
+        return not (self.waiting.is_fcfs and self.waiting.requests)
 
     # -- departures -----------------------------------------------------------
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simpy
 
+from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.clock import Moment, Priority, call_at, order_key
 from blis_sim.engine.frontend import Frontend
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.request import Request, State
-from blis_sim.engine.scheduler import Scheduler, SchedulerSettings
+from blis_sim.engine.scheduler import Scheduler
 from blis_sim.metrics.recorder import Recorder
 from blis_sim.metrics.records import RunData, Status, TimeSeries
 
