@@ -114,6 +114,11 @@ class Instance:
             self.counters.num_generated_tokens + self._num_run_tokens + self._ahead.num_run_tokens
         )
 
+    @property
+    def num_tokens_ahead(self) -> int:
+        """Tokens put out on the short way."""
+        return self._ahead.num_run_tokens
+
     # -- the process ----------------------------------------------------------
 
     def _live(self) -> Generator[simpy.Event, object, None]:
@@ -244,7 +249,7 @@ class Instance:
                     break
                 now_us = end_us
             else:
-                now_us = ahead.decode(now_us, frontend.next_entry_us, env.peek())
+                now_us = ahead.decode(now_us, frontend, env)
                 if now_us == before_us:
                     break
             if frontend.next_entry_us <= now_us:

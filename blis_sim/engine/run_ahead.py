@@ -68,11 +68,11 @@ class RunAhead:
             self._uniform_us[num_decodes] = known_us
         return known_us
 
-    def decode(self, now_us: int, entry_us: int, event_us: float) -> int:
+    def decode(self, now_us: int, frontend: Frontend, env: simpy.Environment) -> int:
         """Decode in whole stretches of equal steps; return the time reached.
 
-        A stretch ends with the next finish or at the first boundary from ``entry_us`` on; it
-        is taken only if it ends before ``event_us``.
+        A stretch ends with the next finish or at the first boundary from the next entry on;
+        it is taken only if it ends before the next event.
         """
         scheduler = self._scheduler
         decodes, kv, recorder = scheduler.decodes, scheduler.kv, self._recorder
@@ -80,6 +80,7 @@ class RunAhead:
         known_us, token_us = self._uniform_us, self._token_us
         num_tokens = second_tokens = 0
         second_end_us = now_us - now_us % US_PER_S + US_PER_S
+        entry_us, event_us = frontend.next_entry_us, env.peek()
         while entry_us > now_us and decodes.count:
             count, counter = decodes.count, decodes.counter
             num_steps = decodes.finish_at - counter
@@ -90,6 +91,9 @@ class RunAhead:
             if end_us > entry_us:
                 num_steps = (entry_us - now_us + step_us - 1) // step_us
                 end_us = now_us + num_steps * step_us
+            if frontend.next_arrival_us <= end_us:
+                frontend.read_until(end_us)  # a deadline of theirs may be the next event
+                event_us = env.peek()
             if end_us >= event_us:
                 break
             start = counter % size

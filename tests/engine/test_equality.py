@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blis_sim.catalog.gpus import RooflineV1Constants
 from blis_sim.config.scenario import SchedulingPolicy
-from blis_sim.engine.scheduler import SchedulerSettings
+from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.simulation import EngineConfig, Simulation
 from blis_sim.latency.blackbox import BlackboxModel
 from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
@@ -99,6 +99,7 @@ def small_v1(tp):
 MODELS = {
     "round blackbox": lambda: BlackboxModel((0, 0, 0), (10, 0, 0)),
     "blackbox": lambda: BlackboxModel((30, 1.5, 3), (70, 2.5, 3.5)),
+    "long steps": lambda: BlackboxModel((0, 0, 0), (100, 1, 1)),
     "slow scheduling": lambda: SlowSchedulingModel((0, 0, 2), (9, 1, 1)),
     "no shortcut": lambda: NoShortcutModel((5, 0, 1), (20, 1, 2)),
     "v1": lambda: small_v1(1),
@@ -128,7 +129,8 @@ def engines(draw):
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=budget if chunked else max(budget, max_model_len),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 8])) if chunked else 0,
-        num_kv_blocks=smallest_pool + draw(st.integers(0, smallest_pool // 2)),
+        num_kv_blocks=smallest_pool
+        + draw(st.integers(0, smallest_pool // 2) | st.sampled_from([0, 0, 400])),
         prefix_caching=draw(st.sampled_from([True, True, True, True, False])),
         policy=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),
         async_scheduling=draw(st.booleans()),
@@ -141,7 +143,9 @@ def engines(draw):
 def cases(draw):
     engine = draw(engines())
     longest = draw(st.sampled_from([6, engine.max_model_len // 2, engine.max_model_len + 2]))
-    model = draw(st.sampled_from(["round blackbox", "round blackbox", *sorted(MODELS)]))
+    model = draw(
+        st.sampled_from(["round blackbox", "round blackbox", "long steps", *sorted(MODELS)])
+    )
     grid = 10 if model == "round blackbox" else draw(st.sampled_from([1, 10]))
     spread = draw(st.sampled_from([1, 4, 15, 60]))
     requests, arrival = [], 0
@@ -151,7 +155,7 @@ def cases(draw):
         group = draw(st.sampled_from([None, None, "a", "a", "b"]))
         session = draw(st.sampled_from([None, None, None, None, "s", "t"]))
         patience = draw(st.sampled_from([None, None, None, "timeout", "abort"]))
-        delay = grid * draw(st.integers(1, 150)) if patience else None
+        delay = grid * draw(st.integers(1, 8) | st.integers(1, 150)) if patience else None
         requests.append(
             RequestSpec(
                 request_id=number,
@@ -188,11 +192,12 @@ def simulate(case, *, coalesce):
         async_scheduling=engine.async_scheduling,
         coalesce=coalesce,
     )
-    run = Simulation(
+    simulation = Simulation(
         config, MODELS[case.model](), case.requests, horizon_us=engine.horizon_us
-    ).run()
+    )
+    run = simulation.run()
     check_conservation(run)
-    return run
+    return run, simulation.instance.num_tokens_ahead > 0
 
 
 def as_observed(run):
@@ -232,7 +237,7 @@ class Reach:
         self.examples = 0
         self.seen = Counter()
 
-    def note(self, reference):
+    def note(self, reference, *, has_run_ahead):
         reached = reference.reached
         self.examples += 1
         self.seen["preempts"] += reference.counters["num_preemptions"] > 0
@@ -241,6 +246,7 @@ class Reach:
         self.seen["own hit"] += reached["own_hits"] > 0
         self.seen["waiting abort"] += reached["waiting_aborts"] > 0
         self.seen["boundary arrival"] += reached["boundary_arrivals"] > 0
+        self.seen["ran ahead"] += has_run_ahead
 
     def share(self, what):
         return self.seen[what] / self.examples
@@ -261,9 +267,11 @@ def test_coalesced_equals_plain_equals_reference():
     @given(cases())
     def check(case):
         reference, expected = as_expected(case)
-        assert as_observed(simulate(case, coalesce=False)) == expected
-        assert as_observed(simulate(case, coalesce=True)) == expected
-        reach.note(reference)
+        plain, _ = simulate(case, coalesce=False)
+        assert as_observed(plain) == expected
+        coalesced, has_run_ahead = simulate(case, coalesce=True)
+        assert as_observed(coalesced) == expected
+        reach.note(reference, has_run_ahead=has_run_ahead)
 
     check()
     wanted = {
@@ -273,6 +281,7 @@ def test_coalesced_equals_plain_equals_reference():
         "own hit": 0.1,
         "waiting abort": 0.1,
         "boundary arrival": 0.1,
+        "ran ahead": 0.1,
     }
     shares = {what: reach.share(what) for what in wanted}
     assert reach.examples >= 300
