@@ -68,7 +68,10 @@ class RunAhead:
             self._uniform_us[num_decodes] = known_us
         return known_us
 
-    def decode(self, now_us: int, frontend: Frontend, env: simpy.Environment) -> int:
+    # The one hot loop: a call here costs more than the work it would set apart.
+    def decode(  # noqa: C901, PLR0912, PLR0915
+        self, now_us: int, frontend: Frontend, env: simpy.Environment
+    ) -> int:
         """Decode in whole stretches of equal steps; return the time reached.
 
         A stretch ends with the next finish or at the first boundary from the next entry on;
