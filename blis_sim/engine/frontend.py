@@ -31,7 +31,10 @@ class Frontend:
     latency : LatencyModel
         Says how long the frontend takes.
     accept : callable
-        Makes the engine's request of a spec; None when it was turned away.
+        Makes the engine's request of a spec; None when it was turned away. Not asked about
+        requests that are plain: no prefix, session, limit or deadline, and short enough.
+    max_model_len : int
+        Tokens a sequence may have.
     horizon_us : int or None
         Requests that arrive later are not read.
     """
@@ -40,6 +43,7 @@ class Frontend:
         "_accept",
         "_entries",
         "_last_us",
+        "_max_model_len",
         "_next_spec",
         "_queueing_time",
         "_stream",
@@ -52,11 +56,13 @@ class Frontend:
         requests: Iterable[RequestSpec],
         latency: LatencyModel,
         accept: Callable[[RequestSpec], Request | None],
+        max_model_len: int,
         horizon_us: int | None = None,
     ) -> None:
         self._stream = iter(requests)
         self._queueing_time = latency.queueing_time
         self._accept = accept
+        self._max_model_len = max_model_len
         self._last_us = FAR_US if horizon_us is None else horizon_us
         self._entries: list[tuple[int, int, Request]] = []
         self._next_spec: RequestSpec | None = None
@@ -87,7 +93,18 @@ class Frontend:
         """Take in the next request of the stream and look at the one after it."""
         spec = self._next_spec
         assert spec is not None
-        request = self._accept(spec)
+        request: Request | None
+        if (
+            spec.prompt_tokens + spec.output_tokens < self._max_model_len
+            and spec.max_output_tokens is None
+            and spec.prefix_group is None
+            and spec.session_id is None
+            and spec.timeout_us is None
+            and spec.abort_us is None
+        ):
+            request = Request(spec, spec.output_tokens)  # nothing to check, share or watch
+        else:
+            request = self._accept(spec)
         if request is not None:
             enter_us = spec.arrival_us + self._queueing_time(spec)
             heappush(self._entries, (enter_us, spec.request_id, request))

@@ -91,7 +91,7 @@ class Instance:
         self._aborting: list[Request] = []
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
-        self._ahead = RunAhead(scheduler, latency, recorder, self.counters, self._complete)
+        self._ahead = RunAhead(scheduler, latency, recorder, self._complete)
         self._woken_us = 0
         """When the instance was last idle: from then on, one step has followed the other."""
         self.last_step_end_us = 0
@@ -111,7 +111,10 @@ class Instance:
     def num_generated_tokens(self) -> int:
         """Tokens put out so far."""
         return (
-            self.counters.num_generated_tokens + self._num_run_tokens + self._ahead.num_run_tokens
+            self.counters.num_generated_tokens
+            + self._num_run_tokens
+            + self._ahead.num_run_tokens
+            + self._ahead.num_admitted
         )
 
     @property
@@ -499,11 +502,11 @@ class Instance:
         counters.prefix_queries_tokens = scheduler.prefix_queries_tokens
         counters.prefix_hits_tokens = scheduler.prefix_hits_tokens
         counters.recached_tokens = scheduler.recached_tokens
-        num_run_tokens = self._num_run_tokens + self._ahead.num_run_tokens
-        counters.num_decode_tokens += num_run_tokens
-        counters.num_generated_tokens += num_run_tokens
+        counters.num_decode_tokens += self._num_run_tokens
+        counters.num_generated_tokens += self._num_run_tokens
+        counters.batch_requests += self._num_run_tokens
+        self._ahead.add_to(counters)
         counters.batch_tokens = counters.num_decode_tokens + counters.num_prefill_tokens
-        counters.batch_requests += num_run_tokens
         counters.peak_kv_blocks = kv.num_blocks - kv.min_free
         counters.peak_running = scheduler.peak_running
         counters.peak_waiting = scheduler.peak_waiting

@@ -32,7 +32,7 @@ class RunAhead:
 
     Parameters
     ----------
-    scheduler, latency, recorder, counters
+    scheduler, latency, recorder
         The instance's own.
     complete : callable
         Ends a request whose last token is out at the given time.
@@ -45,19 +45,28 @@ class RunAhead:
         scheduler: Scheduler,
         latency: LatencyModel,
         recorder: Recorder,
-        counters: EngineCounters,
         complete: Callable[[Request, int], None],
     ) -> None:
         self._scheduler = scheduler
         self._latency = latency
         self._recorder = recorder
-        self._counters = counters
         self._complete = complete
         self._scheduling_us = latency.scheduling_time()
         self._token_us = latency.output_token_time()
         self._uniform_us: dict[int, int] = {}
         """Step time by number of decodes, where it depends on nothing else."""
         self.num_run_tokens = 0
+        self.num_stretches = 0
+        self.num_admitted = 0
+        """Lone newcomers: each is a step, a request in its batch and a token."""
+        self.num_prefill_tokens = 0
+        settings = scheduler.settings
+        self._max_num_seqs = settings.max_num_seqs
+        self._max_num_batched_tokens = settings.max_num_batched_tokens
+        self._longest_chunk = (
+            settings.long_prefill_token_threshold or settings.max_num_batched_tokens
+        )
+        self._batch = Batch()
 
     def uniform_us(self, num_decodes: int) -> int:
         """Return the duration of a step of so many decodes, 0 if that alone does not say."""
@@ -81,7 +90,7 @@ class RunAhead:
         decodes, kv, recorder = scheduler.decodes, scheduler.kv, self._recorder
         buckets, size, gaps = decodes.buckets, decodes.block_size, recorder.gaps
         known_us, token_us = self._uniform_us, self._token_us
-        num_tokens = second_tokens = 0
+        num_tokens = second_tokens = num_stretches = 0
         second_end_us = now_us - now_us % US_PER_S + US_PER_S
         entry_us, event_us = frontend.next_entry_us, env.peek()
         while entry_us > now_us and decodes.count:
@@ -121,12 +130,13 @@ class RunAhead:
                 second_tokens = 0
                 second_end_us = end_us - end_us % US_PER_S + US_PER_S
             now_us = end_us
-            self._counters.num_events += 1
+            num_stretches += 1
             if decodes.finish_at == counter:
                 for request in decodes.pop_finished(counter - 1):
                     self._complete(request, now_us)
         if num_tokens:
             self.num_run_tokens += num_tokens
+            self.num_stretches += num_stretches
             recorder.add_tokens(second_end_us - 1, second_tokens)
         return now_us
 
@@ -136,17 +146,17 @@ class RunAhead:
         None, with nothing done, where the step is any less simple than that, or an event
         comes before its end.
         """
-        scheduler, waiting = self._scheduler, self._scheduler.waiting
-        decodes, settings = scheduler.decodes, scheduler.settings
+        scheduler = self._scheduler
+        decodes, waiting = scheduler.decodes, scheduler.waiting
         request = waiting.head()
         tokens, count, counter = request.prompt_tokens, decodes.count, decodes.counter
         need = decodes.buckets[counter % decodes.block_size] - -tokens // decodes.block_size
         if (
             len(waiting.requests) > 1
             or need > scheduler.kv.num_free
-            or tokens + count > settings.max_num_batched_tokens
-            or tokens > (settings.long_prefill_token_threshold or tokens)
-            or count >= settings.max_num_seqs
+            or tokens + count > self._max_num_batched_tokens
+            or tokens > self._longest_chunk
+            or count >= self._max_num_seqs
             or request.content
             or request.num_preemptions
             or request.output_limit < 2
@@ -154,8 +164,10 @@ class RunAhead:
             or decodes.has_fillers
         ):
             return None
-        context = decodes.sum_offset + count * counter
-        batch = Batch(count, context, (PrefillChunk(0, tokens),))
+        batch = self._batch
+        batch.num_decodes = count
+        batch.sum_decode_context = decodes.sum_offset + count * counter
+        batch.prefills = (PrefillChunk(0, tokens),)
         step_us = self._latency.step_time(batch) + self._scheduling_us or 1
         end_us = now_us + step_us
         if frontend.next_arrival_us <= end_us:
@@ -163,12 +175,18 @@ class RunAhead:
         if end_us >= env.peek():
             return None
         scheduler.admit_alone(request, need, now_us, end_us)
-        counters, recorder = self._counters, self._recorder
-        counters.num_events += 1
-        counters.num_prefill_tokens += tokens
-        counters.batch_requests += 1
-        counters.num_generated_tokens += 1
+        self.num_admitted += 1
+        self.num_prefill_tokens += tokens
         self.num_run_tokens += count
+        recorder = self._recorder
         recorder.gaps[step_us + self._token_us] += count
         recorder.add_tokens(end_us, count + 1)
         return end_us
+
+    def add_to(self, counters: EngineCounters) -> None:
+        """Add what was done here to the instance's counters."""
+        counters.num_events += self.num_stretches + self.num_admitted
+        counters.num_prefill_tokens += self.num_prefill_tokens
+        counters.num_decode_tokens += self.num_run_tokens
+        counters.num_generated_tokens += self.num_run_tokens + self.num_admitted
+        counters.batch_requests += self.num_run_tokens + self.num_admitted

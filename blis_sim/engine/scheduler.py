@@ -397,8 +397,8 @@ class Scheduler:
         self.kv.allocate(need, need * now_us)
         self.waiting.remove(request)
         self._seat(request, 0, now_us)
-        request.join_step = decodes.counter
-        decodes.counter += 1
+        request.join_step = counter = decodes.counter
+        decodes.counter = counter + 1
         request.num_computed_tokens = tokens
         request.num_generated = 1
         request.first_token_us = request.last_token_us = end_us

@@ -75,7 +75,9 @@ class Simulation:
             config.block_size,
             enable_prefix_caching=config.enable_prefix_caching,
         )
-        self.frontend = Frontend(requests, latency, self._accept, horizon_us)
+        self.frontend = Frontend(
+            requests, latency, self._accept, config.scheduler.max_model_len, horizon_us
+        )
         self.instance = Instance(
             self.env,
             0,

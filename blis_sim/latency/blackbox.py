@@ -35,7 +35,10 @@ class BlackboxModel:
     def step_time(self, batch: Batch) -> int:
         """Return the duration of one step in microseconds, >= 1."""
         b0, b1, b2 = self.beta
-        time_us = int(b0 + b1 * batch.num_prefill_tokens + b2 * batch.num_decodes)
+        num_prefill_tokens = 0
+        for _, new_tokens in batch.prefills:
+            num_prefill_tokens += new_tokens
+        time_us = int(b0 + b1 * num_prefill_tokens + b2 * batch.num_decodes)
         return time_us or 1
 
     def uniform_decode_time(self, batch: Batch) -> int | None:

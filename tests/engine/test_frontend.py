@@ -36,7 +36,7 @@ def make_frontend(
         return make_request(**spec._asdict()) if spec.output_tokens else None
 
     latency = make_blackbox(alpha=(0, per_token_us, 0))
-    frontend = Frontend(stream, latency, accept, horizon_us)
+    frontend = Frontend(stream, latency, accept, 0, horizon_us)
     frontend.start()
     return frontend
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blis_sim.latency.blackbox import BlackboxModel
-from blis_sim.metrics.records import RunData, Status
+from blis_sim.metrics.records import EngineCounters, RunData, Status
 
 from .builders import (
     column,
@@ -122,6 +122,17 @@ def test_tokens_are_counted_by_the_second_they_come_in() -> None:
     run = simulate({"output_tokens": 6}, latency=make_blackbox(400_000))
     assert run.token_seconds.tolist() == [0, 1, 2]
     assert run.token_counts.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arrival_us", "counts"), [(999_968, [3, 4]), (999_969, [3, 4]), (999_970, [2, 5])]
+)
+def test_a_second_ends_before_the_next_begins(arrival_us: int, counts: list[int]) -> None:
+    """Tokens 10, 20, 30 us after arrival: the third at 999,999 is in the first second, at
+    1,000,000 in the second one."""
+    run = simulate({"arrival_us": arrival_us, "output_tokens": 7})
+    assert run.token_seconds.tolist() == [0, 1]
+    assert run.token_counts.tolist() == counts
 
 
 def test_steps_longer_than_a_second_leave_seconds_without_tokens() -> None:
@@ -540,6 +551,7 @@ def test_an_empty_load_ends_at_once() -> None:
     """No request: no step, no time."""
     run = simulate_both_ways([])
     assert (run.start_us, run.end_us, run.requests.request_id.size) == (0, 0, 0)
+    assert run.counters[0] == EngineCounters(num_kv_blocks=1000, num_events=1)
 
 
 # -- order and work -----------------------------------------------------------

@@ -40,6 +40,13 @@ def test_every_request_is_somewhere_exactly_once(
 
 @fixed
 @given(scenarios(), HORIZONS)
+def test_coalescing_changes_nothing(scenario: Scenario, horizon_us: int | None) -> None:
+    """Every column, counter and histogram is that of the plain loop, tokens by second too."""
+    simulate_both_ways(scenario.requests, horizon_us=horizon_us, **scenario.settings)
+
+
+@fixed
+@given(scenarios(), HORIZONS)
 def test_times_are_in_the_order_of_life(scenario: Scenario, horizon_us: int | None) -> None:
     """arrival <= enqueued <= scheduled < first token <= last token, as far as it got."""
     run = simulate(scenario.requests, horizon_us=horizon_us, **scenario.settings)
@@ -73,14 +80,16 @@ def test_who_is_patient_gets_all_his_tokens(scenario: Scenario) -> None:
 def test_blocks_add_up_after_every_step(scenario: Scenario) -> None:
     """Allocated + free = total and references = owners at every step; all are free at the end.
 
-    The accounts are looked at when the engine asks how long a step will take.
+    The accounts are looked at when the engine asks how long a step will take: the blocks held
+    then are held for as long as the step lasts.
     """
     simulation: Simulation
-    num_checks = 0
+    num_checks = block_us = 0
 
-    def check(_duration_us: int) -> None:
-        nonlocal num_checks
+    def check(duration_us: int) -> None:
+        nonlocal num_checks, block_us
         num_checks += 1
+        block_us += simulation.instance.scheduler.kv.num_used * duration_us
         simulation.instance.scheduler.check_integrity()
 
     settings = scenario.settings | {"latency": wrapped(scenario.latency, on_step=check)}
@@ -88,6 +97,8 @@ def test_blocks_add_up_after_every_step(scenario: Scenario) -> None:
     run = simulation.run()
     check_conservation(run)
     assert num_checks == run.counters[0].num_steps
+    if scenario.latency.scheduling_time() == 0:
+        assert block_us == run.counters[0].kv_block_us
     kv = simulation.instance.scheduler.kv
     simulation.instance.scheduler.check_integrity()
     assert (kv.num_used, kv.num_free) == (0, kv.num_blocks)
