@@ -411,7 +411,8 @@ class Instance:
             request.enqueued_us = enter_us
             waiting.push(request)
             scheduler.waiting_us -= enter_us
-        scheduler.note_waiting()
+        if len(waiting.requests) > scheduler.peak_waiting:
+            scheduler.note_waiting()
 
     def sync_entries(self, now_us: int) -> None:
         """Let everyone in who has entered by now, between two boundaries."""

@@ -67,6 +67,9 @@ class RunAhead:
             settings.long_prefill_token_threshold or settings.max_num_batched_tokens
         )
         self._batch = Batch()
+        self._second_end_us = US_PER_S
+        """End of the second of simulated time whose tokens are being counted."""
+        self._second_tokens = 0
 
     def uniform_us(self, num_decodes: int) -> int:
         """Return the duration of a step of so many decodes, 0 if that alone does not say."""
@@ -90,8 +93,10 @@ class RunAhead:
         decodes, kv, recorder = scheduler.decodes, scheduler.kv, self._recorder
         buckets, size, gaps = decodes.buckets, decodes.block_size, recorder.gaps
         known_us, token_us = self._uniform_us, self._token_us
-        num_tokens = second_tokens = num_stretches = 0
-        second_end_us = now_us - now_us % US_PER_S + US_PER_S
+        num_tokens = num_stretches = 0
+        if now_us >= self._second_end_us:
+            self._tell_second(now_us)
+        second_end_us, second_tokens = self._second_end_us, self._second_tokens
         entry_us, event_us = frontend.next_entry_us, env.peek()
         while entry_us > now_us and decodes.count:
             count, counter = decodes.count, decodes.counter
@@ -125,10 +130,10 @@ class RunAhead:
             if end_us < second_end_us:
                 second_tokens += tokens
             else:
-                recorder.add_tokens(second_end_us - 1, second_tokens)
+                self._second_tokens = second_tokens
+                self._tell_second(end_us)
+                second_end_us, second_tokens = self._second_end_us, 0
                 recorder.add_steps(now_us, step_us, num_steps, count)
-                second_tokens = 0
-                second_end_us = end_us - end_us % US_PER_S + US_PER_S
             now_us = end_us
             num_stretches += 1
             if decodes.finish_at == counter:
@@ -137,8 +142,15 @@ class RunAhead:
         if num_tokens:
             self.num_run_tokens += num_tokens
             self.num_stretches += num_stretches
-            recorder.add_tokens(second_end_us - 1, second_tokens)
+            self._second_tokens = second_tokens
         return now_us
+
+    def _tell_second(self, now_us: int) -> None:
+        """Record the tokens kept for the second that is over; begin the one of ``now_us``."""
+        if self._second_tokens:
+            self._recorder.add_tokens(self._second_end_us - 1, self._second_tokens)
+        self._second_tokens = 0
+        self._second_end_us = now_us - now_us % US_PER_S + US_PER_S
 
     def admit(self, now_us: int, frontend: Frontend, env: simpy.Environment) -> int | None:
         """Do the step that admits a lone newcomer with its whole prompt; return its end.
@@ -184,7 +196,8 @@ class RunAhead:
         return end_us
 
     def add_to(self, counters: EngineCounters) -> None:
-        """Add what was done here to the instance's counters."""
+        """Add what was done here to the instance's counters, at the end of the simulation."""
+        self._tell_second(self._second_end_us)
         counters.num_events += self.num_stretches + self.num_admitted
         counters.num_prefill_tokens += self.num_prefill_tokens
         counters.num_decode_tokens += self.num_run_tokens
