@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from blis_sim.latency.base import Batch, Int64Array
 from blis_sim.latency.blackbox import BlackboxModel
 from blis_sim.metrics.records import EngineCounters, RunData, Status
 
@@ -33,6 +35,16 @@ class CostlyModel(BlackboxModel):
 
     def preemption_time(self) -> int:
         return 5
+
+
+class UnannouncedModel(BlackboxModel):
+    """Its steps are equal, but it does not say so: runs are made of their durations."""
+
+    def uniform_decode_time(self, batch: Batch) -> int | None:
+        return None
+
+    def decode_run(self, batch: Batch, num_steps: int) -> Int64Array:
+        return np.full(num_steps, self.step_time(batch), dtype=np.int64)
 
 
 def simulate(*requests: dict[str, Any], **settings: Any) -> RunData:
@@ -117,27 +129,36 @@ def test_an_idle_engine_starts_at_once() -> None:
     assert run.counters[0].running_us == 40
 
 
-def test_tokens_are_counted_by_the_second_they_come_in() -> None:
+@pytest.mark.parametrize("model", [BlackboxModel, UnannouncedModel])
+def test_tokens_are_counted_by_the_second_they_come_in(model: type[BlackboxModel]) -> None:
     """Steps of 400,000 us: tokens at 0.4, 0.8 | 1.2, 1.6 | 2.0, 2.4 s."""
-    run = simulate({"output_tokens": 6}, latency=make_blackbox(400_000))
+    latency = model((0, 0, 0), (400_000, 0, 0))
+    run = simulate({"output_tokens": 6}, latency=latency)
     assert run.token_seconds.tolist() == [0, 1, 2]
     assert run.token_counts.tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize("model", [BlackboxModel, UnannouncedModel])
 @pytest.mark.parametrize(
     ("arrival_us", "counts"), [(999_968, [3, 4]), (999_969, [3, 4]), (999_970, [2, 5])]
 )
-def test_a_second_ends_before_the_next_begins(arrival_us: int, counts: list[int]) -> None:
+def test_a_second_ends_before_the_next_begins(
+    model: type[BlackboxModel], arrival_us: int, counts: list[int]
+) -> None:
     """Tokens 10, 20, 30 us after arrival: the third at 999,999 is in the first second, at
     1,000,000 in the second one."""
-    run = simulate({"arrival_us": arrival_us, "output_tokens": 7})
+    latency = model((0, 0, 0), (10, 0, 0))
+    run = simulate({"arrival_us": arrival_us, "output_tokens": 7}, latency=latency)
     assert run.token_seconds.tolist() == [0, 1]
     assert run.token_counts.tolist() == counts
 
 
-def test_steps_longer_than_a_second_leave_seconds_without_tokens() -> None:
+@pytest.mark.parametrize("model", [BlackboxModel, UnannouncedModel])
+def test_steps_longer_than_a_second_leave_seconds_without_tokens(
+    model: type[BlackboxModel],
+) -> None:
     """Steps of 2.5 s: tokens at 2.5, 5.0 and 7.5 s."""
-    run = simulate({"output_tokens": 3}, latency=make_blackbox(2_500_000))
+    run = simulate({"output_tokens": 3}, latency=model((0, 0, 0), (2_500_000, 0, 0)))
     assert run.token_seconds.tolist() == [2, 5, 7]
 
 
@@ -566,11 +587,22 @@ def test_numbers_need_not_follow_arrivals() -> None:
     assert column(run, "scheduled_us") == [10, 50, 0]
 
 
-def test_work_follows_changes_not_tokens() -> None:
-    """Ten times the tokens are not more events, in a run of equal and of unequal steps."""
+@pytest.mark.parametrize("async_scheduling", [False, True])
+@pytest.mark.parametrize("model", [BlackboxModel, UnannouncedModel])
+def test_work_follows_changes_not_tokens(
+    model: type[BlackboxModel], async_scheduling: bool
+) -> None:
+    """Ten times the tokens are not more events, in runs of equal and of unequal steps."""
+    latency = model((0, 0, 0), (10, 0, 0))
     events = {}
     for output_tokens in (100, 1000):
         specs = [make_spec(n, 7 * n, output_tokens=output_tokens + n) for n in range(6)]
-        simulation = make_simulation(specs, max_model_len=5000, num_kv_blocks=9000)
+        simulation = make_simulation(
+            specs,
+            latency=latency,
+            max_model_len=5000,
+            num_kv_blocks=9000,
+            async_scheduling=async_scheduling,
+        )
         events[output_tokens] = simulation.run().counters[0].num_events
     assert events[1000] == events[100] < 50

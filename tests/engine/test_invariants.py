@@ -13,7 +13,16 @@ from blis_sim.latency.base import LatencyModel
 from blis_sim.metrics.conservation import check_conservation, conservation
 from blis_sim.metrics.records import RunData, Status
 
-from .builders import fixed, make_blackbox, make_simulation, make_specs, make_v1, rows, simulate
+from .builders import (
+    fixed,
+    make_blackbox,
+    make_simulation,
+    make_specs,
+    make_v1,
+    rows,
+    simulate,
+    simulate_both_ways,
+)
 from .scenarios import Scenario, loads, scenarios, wrapped
 
 HORIZONS = st.sampled_from([None, None, 300, 2_000])

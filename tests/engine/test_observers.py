@@ -122,6 +122,23 @@ def test_peaks_are_noticed_without_an_observer() -> None:
         assert run.counters[0].peak_waiting == 3
 
 
+def test_a_victim_that_ends_in_the_queue_is_seen_there() -> None:
+    """Asynchronous, blocks of 4, a pool of 4: request 1 gives way at 40, when its last token is
+    in flight, and ends in the queue at 50. Two enter at 45: from then on three wait."""
+    requests = make_specs(
+        {"prompt_tokens": 4, "output_tokens": 8},
+        {"prompt_tokens": 4, "output_tokens": 5},
+        {"prompt_tokens": 4, "output_tokens": 1, "arrival_us": 45},
+        {"prompt_tokens": 4, "output_tokens": 1, "arrival_us": 45},
+    )
+    settings = {"num_kv_blocks": 4, "max_model_len": 16, "async_scheduling": True}
+    sampled = simulate(requests, sample_interval_us=48, **settings)
+    assert samples(sampled)["num_waiting"][0] == 3
+    assert column(sampled, "last_token_us")[1] == 50
+    assert sampled.counters[0].peak_waiting == 3
+    assert simulate(requests, **settings).counters[0].peak_waiting == 3
+
+
 def test_sampling_stops_with_the_load() -> None:
     """The last sample is the first after the end; deadlines that pass later add none."""
     run = simulate(make_specs({"abort_us": 10_000}), sample_interval_us=20)
