@@ -156,6 +156,8 @@ class Instance:
                 self._boundary.callbacks = []  # a firing that was overtaken does nothing
                 self._boundary = None
                 now_us = self._boundary_us
+            if self._lead and frontend.next_entry_us < now_us:
+                self._pull(now_us - 1)  # a victim whose last token is out leaves after them
             self._end_step(now_us)
             if env.peek() <= now_us:  # others act at this instant before scheduling
                 yield Moment(env, now_us - int(env.now), self._scheduling_key)
