@@ -130,8 +130,8 @@ def engines(draw):
         max_num_batched_tokens=budget if chunked else max(budget, max_model_len),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 8])) if chunked else 0,
         num_kv_blocks=smallest_pool
-        + draw(st.integers(0, smallest_pool // 2) | st.sampled_from([0, 0, 400])),
-        prefix_caching=draw(st.sampled_from([True, True, True, True, False])),
+        + draw(st.integers(0, smallest_pool // 2) | st.sampled_from([0, 0, 0, 0, 400])),
+        prefix_caching=draw(st.sampled_from([True] * 7 + [False])),
         policy=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),
         async_scheduling=draw(st.booleans()),
         reserve_full_sequence=draw(st.sampled_from([False, False, True])),
