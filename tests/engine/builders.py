@@ -122,6 +122,11 @@ def simulate_both_ways(requests: list[RequestSpec], **settings: Any) -> RunData:
     return run
 
 
+def serve(*requests: dict[str, Any], **settings: Any) -> RunData:
+    """Run requests given as dicts both ways."""
+    return simulate_both_ways(make_specs(*requests), **settings)
+
+
 def rows(run: RunData) -> list[SimpleNamespace]:
     """Return one namespace per request, in order of its number; None = absent."""
     columns = {name: column.tolist() for name, column in _columns(run).items()}
@@ -244,3 +249,23 @@ def make_v1(tp: int = 1) -> RooflineV1Model:
         allreduce_us=1,
     )
     return RooflineV1Model(shape, gpu, tp)
+
+
+class CostlyModel(BlackboxModel):
+    """Scheduling takes 3 us, a preemption 5 us."""
+
+    def scheduling_time(self) -> int:
+        return 3
+
+    def preemption_time(self) -> int:
+        return 5
+
+
+class UnannouncedModel(BlackboxModel):
+    """Its steps are equal, but it does not say so: runs are made of their durations."""
+
+    def uniform_decode_time(self, batch: Batch) -> int | None:
+        return None
+
+    def decode_run(self, batch: Batch, num_steps: int) -> Int64Array:
+        return np.full(num_steps, self.step_time(batch), dtype=np.int64)
