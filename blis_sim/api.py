@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from blis_sim.version import package_version
 
 if TYPE_CHECKING:
     from blis_sim.metrics.records import RunData
+    from blis_sim.workload.clients import Clients
 
 __all__ = ["Resolved", "Result", "Scenario", "load_scenario", "resolve", "run", "simulate"]
 
@@ -91,17 +93,21 @@ def run(
     """
     started, begin_s = datetime.now(UTC), time.perf_counter()
     context = run_context(resolved, percentiles=percentiles, notices=notices)
+    workload = resolved.workload
+    clients = None if workload.is_open else workload.clients()
     simulation = Simulation(
         resolved.engine,
         resolved.latency.model,
-        resolved.workload,
+        workload if clients is None else clients,
         horizon_us=resolved.horizon_us,
         sample_interval_us=_interval_us(timeseries_interval_s),
         on_progress=progress,
     )
     with _rare_garbage_collection():
         data = simulation.run()
-    _check(data, resolved)
+    _check(data, resolved, clients)
+    if clients is not None:
+        context = replace(context, notices=(*context.notices, *clients.notices()))
     wall_s = time.perf_counter() - begin_s
     return Result(data, context, RunInfo.collect(started=started, wall_s=wall_s))
 
@@ -128,6 +134,7 @@ def run_context(
         num_instances=scenario.cluster.num_instances,
         request_rate=resolved.request_rate,
         burstiness=resolved.burstiness,
+        max_concurrency=resolved.max_concurrency,
         latency_model=latency.name.value,
         latency_reason=latency.reason,
         latency_alternatives=latency.alternatives,
@@ -154,10 +161,12 @@ def _interval_us(interval_s: float | None) -> int | None:
     return seconds_to_us(interval_s)
 
 
-def _check(data: RunData, resolved: Resolved) -> None:
+def _check(data: RunData, resolved: Resolved, clients: Clients | None) -> None:
     """Check the conservation laws; at a horizon the number of arrivals is not known before."""
-    has_all = resolved.horizon_us is None
-    check_conservation(data, num_injected=resolved.workload.num_requests if has_all else None)
+    num_injected = resolved.workload.num_requests if resolved.horizon_us is None else None
+    if clients is not None:
+        num_injected = clients.num_sent
+    check_conservation(data, num_injected=num_injected)
 
 
 @contextmanager

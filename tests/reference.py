@@ -116,11 +116,19 @@ class Reference:
         return self.priced() if self.batch else None
 
     def content(self, spec, j):  # names block j and, like a chained hash, all before it
+        is_prompt = (j + 1) * self.size <= spec.prompt_tokens
+        if spec.block_hashes is not None:
+            piece = ((j + 1) * self.size - 1) // spec.hash_block_tokens
+            own = ("own", spec.request_id, j)
+            return ("hash", spec.block_hashes[: piece + 1], j) if is_prompt else own
         if spec.prefix_group is not None and (j + 1) * self.size <= spec.prefix_tokens:
             return "group", spec.prefix_group, j
-        if spec.session_id is None:
-            return "own", spec.request_id, j
-        return "session", spec.session_id, spec.prefix_group, spec.prefix_tokens, j
+        prefix = spec.prefix_group, spec.prefix_tokens
+        if spec.session_id is not None:
+            return "session", spec.session_id, *prefix, j
+        if spec.prompt_id is not None and is_prompt:
+            return "prompt", spec.prompt_id, *prefix, j
+        return "own", spec.request_id, j
 
     def lookup(self, r):
         contents = (self.content(r.spec, j) for j in range((r.tokens - 1) // self.size))

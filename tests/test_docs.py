@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from blis_sim.config.explain import section
-from blis_sim.config.scenario import LengthSettings, Scenario, WorkloadSettings
+from blis_sim.config.tree import section
+from blis_sim.config.lengths import LengthSettings
+from blis_sim.config.scenario import Scenario
+from blis_sim.config.workload import WorkloadSettings
 from blis_sim.metrics.columns import request_columns
 from blis_sim.metrics.definitions import (
     ENGINE_METRICS,

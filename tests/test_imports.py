@@ -15,7 +15,7 @@ import blis_sim
 PACKAGE = Path(blis_sim.__file__).parent
 
 LAYERS = (
-    ("errors", "units", "version", "rng"),
+    ("errors", "units", "version", "rng", "atomic"),
     ("config",),
     ("catalog", "workload"),
     ("transformer",),
@@ -95,14 +95,14 @@ def test_exceptions_are_still_needed() -> None:
 
 
 def test_the_workload_knows_nothing_of_the_engine() -> None:
-    """It may be used alone: only errors, units, random streams and the scenario are below it."""
+    """It may be used alone: only the scenario and what knows nothing of serving is below it."""
     rooms = {
         imported.partition(".")[0]
         for module, path in modules()
         if module.startswith("workload")
         for imported in imports(path)
     }
-    assert rooms <= {"workload", "config", "errors", "units", "rng"}
+    assert rooms <= {"workload", "config", "errors", "units", "rng", "atomic"}
 
 
 def loaded_after(statement: str) -> set[str]:

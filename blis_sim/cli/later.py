@@ -21,16 +21,13 @@ _ONLY = {
     "--routing-policy": "round-robin",
     "--admission-policy": "always-admit",
     "--priority-policy": "constant",
-    "--random-range-ratio": "0",
 }
 _NOTHING = (
     "--routing-scorers",
     "--token-bucket-capacity",
     "--token-bucket-refill-rate",
     "--snapshot-refresh-interval",
-    "--workload-spec",
     "--policy-config",
-    "--max-concurrency",
     "--ramp-up-strategy",
     "--ramp-up-start-rps",
     "--ramp-up-end-rps",

@@ -9,6 +9,8 @@ from blis_sim.cli.settings import (
     apply_constant_length,
     apply_dataset,
     apply_length,
+    apply_range_ratio,
+    apply_spec,
     apply_workload,
 )
 from blis_sim.cli.values import duration_s
@@ -25,6 +27,13 @@ def _source_flags() -> tuple[Flag, ...]:
     row = partial(setting, _PANEL)
     return (
         Flag(
+            names=("--workload-spec",),
+            metavar="FILE",
+            panel=_PANEL,
+            apply=apply_spec,
+            help="YAML file that describes the load: of ours, of BLIS or of inference-perf.",
+        ),
+        Flag(
             names=("--workload",),
             path="workload.preset",
             metavar="NAME",
@@ -34,12 +43,44 @@ def _source_flags() -> tuple[Flag, ...]:
             "traces (distribution).",
         ),
         row(
-            "--trace --workload-traces-filepath",
+            "--trace --workload-traces-filepath --dataset-path",
             "workload.trace",
             "FILE",
-            "Replay a trace: CSV of ours, of Azure or of BLIS.",
+            "Replay a trace in one of the formats below.",
         ),
-        row("--trace-format", "workload.trace_format", "NAME", "auto, csv, azure or blis (auto)."),
+        row(
+            "--trace-format",
+            "workload.trace_format",
+            "NAME",
+            "auto (it is recognised), csv, parquet, azure, mooncake, burstgpt, sharegpt, vllm, "
+            "guidellm, aiperf, blis or tracev2.",
+        ),
+        Flag(
+            names=("--skip-bad-rows",),
+            path="workload.skip_bad_rows",
+            panel=_PANEL,
+            help="Leave out malformed rows of the trace, and count them.",
+        ),
+        row(
+            "--tokens-per-word",
+            "workload.tokens_per_word",
+            "FACTOR",
+            "Tokens per word, for traces that hold text.",
+        ),
+        row(
+            "--start",
+            "workload.start_s",
+            "TIME",
+            "Begin of the load: 30s, 2m; of a trace: what is before it is left out.",
+            duration_s,
+        ),
+        row(
+            "--duration",
+            "workload.duration_s",
+            "TIME",
+            "Arrivals later than this after the begin are left out: 10m.",
+            duration_s,
+        ),
         row(
             "--num-prompts --num-requests --max-prompts",
             "workload.num_requests",
@@ -60,17 +101,45 @@ def _arrival_flags() -> tuple[Flag, ...]:
         ),
         row("--rate-scale", "workload.rate_scale", "FACTOR", "Multiply the rate of a trace."),
         row(
-            "--arrivals", "workload.arrivals", "NAME", "poisson, constant or gamma gaps (poisson)."
+            "--arrivals",
+            "workload.arrivals.process",
+            "NAME",
+            "poisson, constant, gamma or weibull gaps, all_at_once or closed_loop (poisson).",
         ),
         row(
             "--burstiness",
-            "workload.burstiness",
+            "workload.arrivals.burstiness",
             "SHAPE",
             "Gamma gaps: 1 = Poisson, below 1 burstier, above 1 smoother.",
         ),
+        row(
+            "--cv",
+            "workload.arrivals.cv",
+            "CV",
+            "Coefficient of variation of gamma or weibull gaps.",
+        ),
+        row(
+            "--num-users",
+            "workload.arrivals.num_users",
+            "N",
+            "closed_loop: users with one request open each.",
+        ),
+        row(
+            "--think-time",
+            "workload.arrivals.think_time_s",
+            "TIME",
+            "closed_loop: from an answer to the next request (0).",
+            duration_s,
+        ),
+        row(
+            "--max-concurrency",
+            "workload.max_outstanding",
+            "N",
+            "Most requests open at a time; times then count from the sending.",
+        ),
         Flag(
             names=("--normalize-span",),
-            path="workload.normalize_span",
+            path="workload.arrivals.normalize_span",
             panel=_PANEL,
             help="Stretch the gaps so that the last arrival is at exactly num-requests / rate.",
         ),
@@ -112,10 +181,18 @@ def _length_flags() -> tuple[Flag, ...]:
         *flags,
         Flag(
             names=("--dataset-name",),
-            metavar="random",
+            metavar="NAME",
             panel=_PANEL,
             apply=apply_dataset,
-            help="Constant lengths: 1024 and 128, or as --random-input-len and -output-len say.",
+            help="random: constant lengths, 1024 and 128, or as --random-input-len and "
+            "-output-len say; sharegpt or burstgpt: the trace at --dataset-path.",
+        ),
+        Flag(
+            names=("--random-range-ratio",),
+            metavar="RATIO",
+            panel=_PANEL,
+            apply=apply_range_ratio,
+            help="Lengths drawn evenly from that share below to that share above (0).",
         ),
     )
 

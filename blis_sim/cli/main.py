@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from blis_sim.cli import bench, common, gpus, models, run
+from blis_sim.cli import bench, common, compose, convert, gpus, import_spec, models, run, workload
 from blis_sim.cli.flags import check_values, normalized
 from blis_sim.cli.run_flags import run_flags
 from blis_sim.errors import BlisError, InvariantError, SimulationError, nearest
@@ -31,6 +31,13 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app.command("run", help=run.ABOUT, add_help_option=False)(run.make_run(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
+    loads = typer.Typer(help=workload.HELP, no_args_is_help=True, rich_markup_mode=None)
+    loads.command("describe", help=workload.DESCRIBE_HELP)(workload.describe)
+    loads.command("generate", help=workload.GENERATE_HELP)(workload.generate)
+    loads.command("import", help=import_spec.HELP)(import_spec.import_spec)
+    app.add_typer(loads, name="workload")
+    app.command("convert", help=convert.HELP)(convert.convert)
+    app.command("compose", help=compose.HELP)(compose.compose)
     benchmarks = typer.Typer(help=bench.HELP, no_args_is_help=True, rich_markup_mode=None)
     benchmarks.callback()(_benchmarks)
     benchmarks.command("engine", help=bench.ENGINE_HELP)(bench.engine)

@@ -106,7 +106,7 @@ def _check_companions(options: Mapping[str, Any]) -> None:
 def _json_files(
     options: Mapping[str, Any], resolved: Resolved, detailed: bool
 ) -> Iterable[Output]:
-    from blis_sim.report.atomic import check_output_path
+    from blis_sim.atomic import check_output_path
     from blis_sim.report.blis_json import check_blis_path, write_blis_json
     from blis_sim.report.json_report import write_json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _TRACES = "traces"
 _GOODPUT = {"ttft": "ttft_ms", "tpot": "tpot_ms", "e2el": "e2el_ms"}
 _US_PER_S = 1_000_000
+_DATASETS = ("sharegpt", "burstgpt")
 
 
 class Settings:
@@ -35,6 +37,7 @@ class Settings:
         self.draft = draft
         self.notices: list[str] = []
         self.needs_trace = ""
+        self.range_ratio: tuple[str, float] | None = None
 
     def apply(self, typed: Sequence[Typed]) -> None:
         """Set what the flags say, over the file.
@@ -52,11 +55,27 @@ class Settings:
                 self.draft.set(flag.path, flag.value if is_on else not flag.value, name)
             elif flag.path:
                 self.draft.set(flag.path, flag.parse(value, name), name)
+        if self.range_ratio is not None:
+            self._spread_lengths(*self.range_ratio)
         if self.needs_trace and self.draft.get("workload.trace") is None:
             raise ConfigError(
-                f"{self.needs_trace} {_TRACES} must come with the trace; got none; add "
+                f"{self.needs_trace} must come with the trace; got none; add "
                 "--workload-traces-filepath FILE"
             )
+
+    def _spread_lengths(self, name: str, ratio: float) -> None:
+        """Draw lengths evenly around the constant ones, as ``vllm bench serve`` does."""
+        for part in ("workload.prompt", "workload.output"):
+            mean = self.draft.get(f"{part}.mean")
+            try:
+                tokens = float(mean)
+            except (TypeError, ValueError):
+                raise ConfigError(
+                    f"{name} must come with constant lengths; got {ratio:g} alone; add "
+                    "--dataset-name random, --random-input-len and --random-output-len"
+                ) from None
+            low, high = math.floor(tokens * (1 - ratio)), math.ceil(tokens * (1 + ratio))
+            self.draft.replace(part, {"kind": "uniform", "min": max(low, 1), "max": high})
 
     def build(self) -> Scenario:
         """Return the scenario; ConfigError when a setting is wrong."""
@@ -91,7 +110,7 @@ def apply_workload(settings: Settings, value: str, name: str) -> None:
     """``--workload``: a preset, or ``traces``."""
     word = value.strip().lower()
     if word == _TRACES:
-        settings.needs_trace = name
+        settings.needs_trace = f"{name} {word}"
         return
     known = ("chatbot", "contentgen", "summarization", "multidoc", "distribution")
     if word not in known:
@@ -143,13 +162,45 @@ def apply_constant_length(part: str, settings: Settings, value: str, name: str) 
 
 def apply_dataset(settings: Settings, value: str, name: str) -> None:
     """``--dataset-name random``: constant lengths, 1024 and 128 unless they are given."""
-    if value.strip().lower() != "random":
+    word = value.strip().lower()
+    if word in _DATASETS:
+        settings.draft.set("workload.trace_format", word, name)
+        settings.needs_trace = f"{name} {word}"
+        return
+    if word != "random":
         raise ConfigError(
-            f"{name} must be random in this version; got {value!r}; replay other data with "
-            "--trace FILE"
+            f"{name} must be random or one of {', '.join(_DATASETS)}; got {value!r}; replay other "
+            "data with --trace FILE"
         )
     settings.draft.default("workload.prompt", {"mean": 1024})
     settings.draft.default("workload.output", {"mean": 128})
+
+
+def apply_range_ratio(settings: Settings, value: str, name: str) -> None:
+    """``--random-range-ratio``: how far lengths lie around the constant ones."""
+    try:
+        ratio = float(value)
+    except ValueError:
+        ratio = math.nan
+    if not 0 <= ratio < 1:
+        raise ConfigError(f"{name} must be >= 0 and < 1; got {value}")
+    if ratio:
+        settings.range_ratio = (name, ratio)
+
+
+def apply_spec(settings: Settings, value: str, name: str) -> None:
+    """``--workload-spec``: a file that describes the load."""
+    from blis_sim.catalog.locate import locate
+    from blis_sim.workload.importing import read_foreign
+
+    located = locate(Path(value))
+    settings.notices += filter(None, [located.notice])
+    foreign = read_foreign(located.path)
+    if foreign is None:
+        settings.draft.include_workload(located.path, name)
+        return
+    settings.notices += foreign.notices
+    settings.draft.set("workload", foreign.settings, name)
 
 
 def in_flags(message: str, typed: Sequence[Typed]) -> str:

@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from blis_sim.config.explain import KeyPath, explain, section, shown
+from blis_sim.config.explain import explain, shown
 from blis_sim.config.scenario import Scenario
-from blis_sim.config.yaml_file import read_yaml
+from blis_sim.config.tree import KeyPath, dotted, item_section, section, written_paths
+from blis_sim.config.yaml_file import YamlDocument, read_yaml
 from blis_sim.errors import ConfigError, unknown_name
-
-PATH_SETTINGS: tuple[KeyPath, ...] = (
-    ("workload", "trace"),
-    ("latency", "coefficients_file"),
-    ("latency", "model_config_folder"),
-    ("latency", "hardware_config"),
-    ("latency", "bench_data_path"),
-)
-"""Settings that name a file; in a scenario file they are relative to its folder."""
-
 
 class ScenarioDraft:
     """Settings by their paths; each remembers how to call it in a message.
@@ -47,17 +38,56 @@ class ScenarioDraft:
         ConfigError
             The file cannot be read or is no mapping; with line and column.
         """
-        document = read_yaml(path)
-        draft = cls(document.values)
-        draft._where = {
-            keys: f"{place}: {'.'.join(keys)}" for keys, place in document.places.items()
-        }
-        for keys in PATH_SETTINGS:
-            value = draft.get(".".join(keys))
-            if isinstance(value, str) and value:
-                parent = draft._values[keys[0]]
-                parent[keys[1]] = str(path.parent / Path(value).expanduser())
+        draft = cls()
+        draft._take(read_yaml(path), path.parent)
         return draft
+
+    def include_workload(self, path: Path, where: str) -> None:
+        """Read the load from a file: the ``workload`` part of a scenario, or a whole scenario
+        of that part alone.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            YAML file.
+        where : str
+            How the user named it: ``--workload-spec``.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read, says more than a load, or there is a load already.
+        """
+        document = read_yaml(path)
+        if "workload" not in document.values:
+            document = YamlDocument(
+                {"workload": document.values},
+                {("workload", *keys): place for keys, place in document.places.items()},
+            )
+        others = [key for key in document.values if key != "workload"]
+        if others:
+            raise ConfigError(
+                f"{where} must hold a load alone; got {others[0]} in {path}: give the file "
+                "with --scenario"
+            )
+        if self.get("workload"):
+            raise ConfigError(
+                f"{where} must not be given with a scenario that has a workload; got {path}; "
+                "leave one of them out"
+            )
+        self._take(document, path.parent)
+
+    def _take(self, document: YamlDocument, folder: Path) -> None:
+        """Add what a file in ``folder`` says; its paths are relative to the folder."""
+        self._values |= document.values
+        self._where |= {
+            keys: f"{place}: {dotted(keys)}" for keys, place in document.places.items()
+        }
+        for keys, written in list(written_paths(document.values, Scenario)):
+            parent: Any = self._values
+            for key in keys[:-1]:
+                parent = parent[int(key)] if isinstance(parent, list) else parent[key]
+            parent[keys[-1]] = str(folder / Path(written).expanduser())
 
     def get(self, path: str) -> Any:
         """Return the value at ``path`` (``engine.max_num_seqs``), None when there is none."""
@@ -101,6 +131,11 @@ class ScenarioDraft:
         self._parent(keys)[keys[-1]] = value
         self._where[keys] = where
 
+    def replace(self, path: str, value: object) -> None:
+        """Set the value at ``path``, over what was set before in other words."""
+        keys = tuple(path.split("."))
+        self._parent(keys)[keys[-1]] = value
+
     def default(self, path: str, value: object) -> None:
         """Set the value at ``path`` unless there is one."""
         if self.get(path) is None:
@@ -113,19 +148,39 @@ class ScenarioDraft:
         for depth, key in enumerate(keys[:-1], start=1):
             if parent.get(key) is None:
                 parent[key] = {}
+            if not isinstance(parent[key], dict):
+                parent[key] = self._expanded(keys[:depth], parent[key])
             parent = parent[key]
             if not isinstance(parent, dict):
                 where = self.where(keys[:depth])
                 raise ConfigError(f"{where} must be a mapping of settings; got {shown(parent)}")
         return parent
 
+    def _expanded(self, keys: KeyPath, value: Any) -> Any:
+        """Return what a short form of a part stands for, or the value as it is."""
+        model: Any = self._model_of(keys)
+        try:
+            return value if model is None else model.from_short(value)
+        except ValueError:
+            return value
+
+    def _model_of(self, keys: KeyPath) -> type[BaseModel] | None:
+        model: type[BaseModel] | None = Scenario
+        for key in keys:
+            model = None if model is None else section(model, key)
+        return model
+
     def _check_known(self, keys: KeyPath, where: str) -> None:
         model: Any = Scenario
         for depth, key in enumerate(keys):
             if model is None:
-                raise ConfigError(
-                    f"{where} must name a setting; {'.'.join(keys[:depth])} has no parts"
-                )
+                path, parent = ".".join(keys[:depth]), self._model_of(keys[: depth - 1])
+                if parent is not None and item_section(parent, keys[depth - 1]) is not None:
+                    raise ConfigError(
+                        f"{where} must name a setting; {path} is a list: set the whole of it, "
+                        f"as in {path}=[{{...}}]"
+                    )
+                raise ConfigError(f"{where} must name a setting; {path} has no parts")
             if key not in model.model_fields:
                 known = [".".join((*keys[:depth], name)) for name in model.model_fields]
                 raise ConfigError(unknown_name(where, ".".join(keys[: depth + 1]), known))
@@ -133,7 +188,7 @@ class ScenarioDraft:
 
     def where(self, keys: KeyPath) -> str:
         """Return how the user wrote a setting, or its path when nobody wrote it."""
-        return self._where.get(keys, ".".join(keys))
+        return self._where.get(keys, dotted(keys))
 
     def build(self) -> Scenario:
         """Return the scenario.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
+from blis_sim.config.tree import KeyPath, item_section, options, section
 from blis_sim.errors import unknown_name
-
-KeyPath = tuple[str, ...]
 
 _SHOWN_CHARS = 60
 _UNITS = {"_s": "s", "_ms": "ms", "_tokens": "tokens", "_len": "tokens"}
@@ -88,9 +86,12 @@ _MISSING = object()
 def _value_at(path: KeyPath, values: Mapping[str, Any]) -> object:
     value: Any = values
     for part in path:
-        if not isinstance(value, Mapping) or part not in value:
+        if isinstance(value, list | tuple) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, Mapping) and part in value:
+            value = value[part]
+        else:
             return _MISSING
-        value = value[part]
     return value
 
 
@@ -120,34 +121,29 @@ def setting_path(loc: Sequence[Any], model: type[BaseModel]) -> KeyPath:
     """Return the part of a location that names settings; the rest names types and items."""
     path: list[str] = []
     current: type[BaseModel] | None = model
+    item: type[BaseModel] | None = None
     for part in loc:
-        if current is None:
+        name = str(part)
+        if item is not None and isinstance(part, int):
+            current, item = item, None
+        elif current is not None:
+            item = item_section(current, name)
+            current = section(current, name)
+        else:
             break
-        path.append(str(part))
-        current = section(current, str(part))
+        path.append(name)
     return tuple(path)
-
-
-def section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the model of a field that is a section of settings, else None."""
-    info = model.model_fields.get(name)
-    for option in _options(None if info is None else info.annotation):
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
-
-
-def _options(annotation: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a union, or the type itself."""
-    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
-        return typing.get_args(annotation)
-    return (annotation,)
 
 
 def _model_at(path: KeyPath, model: type[BaseModel]) -> type[BaseModel] | None:
     current: type[BaseModel] | None = model
+    item: type[BaseModel] | None = None
     for part in path:
-        current = None if current is None else section(current, part)
+        if item is not None:
+            current, item = item, None
+        elif current is not None:
+            item = item_section(current, part)
+            current = section(current, part)
     return current
 
 
@@ -156,7 +152,7 @@ def _tuple_length(path: KeyPath, model: type[BaseModel]) -> int:
     parent = _model_at(path[:-1], model)
     if parent is None or path[-1] not in parent.model_fields:
         return 0
-    for option in _options(parent.model_fields[path[-1]].annotation):
-        if typing.get_origin(option) is tuple:
+    for option in options(parent.model_fields[path[-1]].annotation):
+        if typing.get_origin(option) is tuple and Ellipsis not in typing.get_args(option):
             return len(typing.get_args(option))
     return 0

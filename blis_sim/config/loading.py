@@ -9,6 +9,7 @@ from typing import Any
 from blis_sim.config.draft import ScenarioDraft
 from blis_sim.config.overrides import parse_override
 from blis_sim.config.scenario import Scenario
+from blis_sim.config.workload import WorkloadSettings
 
 
 def load_scenario(
@@ -37,6 +38,26 @@ def load_scenario(
         draft = ScenarioDraft.from_file(Path(source))
     apply_overrides(draft, overrides)
     return draft.build()
+
+
+def load_workload(path: str | Path) -> WorkloadSettings:
+    """Return the load that a YAML file describes.
+
+    Parameters
+    ----------
+    path : str or Path
+        File with the ``workload`` part of a scenario, under that key or alone. Paths in it
+        are relative to its folder.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or a setting is unknown, there twice, of the wrong type or out
+        of range; one line with file, line and column.
+    """
+    draft = ScenarioDraft()
+    draft.include_workload(Path(path), "workload spec")
+    return draft.build().workload
 
 
 def apply_overrides(draft: ScenarioDraft, overrides: Iterable[str]) -> None:

@@ -7,32 +7,18 @@ engine.
 
 from __future__ import annotations
 
-import typing
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
+
+from blis_sim.config.section import Section
+from blis_sim.config.workload import WorkloadSettings
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 DEFAULT_HARDWARE = "H100"
 DEFAULT_ENGINE_VERSION = "0.15.1"
-
-
-class Section(BaseModel):
-    """Base of all parts: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_value_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse ``true`` where pydantic would read it as 1."""
-        if isinstance(value, bool):
-            annotation = cls.model_fields[str(info.field_name)].annotation
-            if bool not in (annotation, *typing.get_args(annotation)):
-                raise ValueError("must be another kind of value than true or false")
-        return value
 
 
 class SchedulingPolicy(StrEnum):
@@ -120,62 +106,6 @@ class LatencySettings(Section):
         if value is not None and not all(0 <= v < float("inf") for v in value):
             raise ValueError("must be three finite numbers >= 0 (microseconds)")
         return value
-
-
-class LengthSettings(Section):
-    """Normal token lengths, rounded and clamped."""
-
-    mean: float = Field(ge=0, lt=float("inf"))
-    """Mean before rounding and clamping, tokens."""
-    stdev: float = Field(default=0.0, ge=0, lt=float("inf"))
-    """Standard deviation before clamping, tokens; 0 = constant."""
-    min: int = Field(default=1, ge=0)
-    max: int = Field(default=2**31 - 1, ge=0)
-
-
-class ArrivalProcess(StrEnum):
-    """How the gaps between arrivals are drawn."""
-
-    POISSON = "poisson"
-    CONSTANT = "constant"
-    GAMMA = "gamma"
-
-
-class WorkloadSettings(Section):
-    """The load: a preset or length distribution with an arrival process, or a trace."""
-
-    preset: Literal["chatbot", "contentgen", "summarization", "multidoc", "distribution"] = (
-        "distribution"
-    )
-    trace: Path | None = None
-    """Trace file to replay instead of drawing requests."""
-    trace_format: Literal["auto", "csv", "azure", "blis"] = "auto"
-    request_rate: float | None = Field(default=None, gt=0)
-    """Requests per second (default 1 for generated load); ``inf`` = all at once. On a trace:
-    gaps are stretched to this mean rate."""
-    rate_scale: float | None = Field(default=None, gt=0, lt=float("inf"))
-    """Multiplies the rate of a trace."""
-    arrivals: ArrivalProcess = ArrivalProcess.POISSON
-    burstiness: float | None = Field(default=None, gt=0, lt=float("inf"))
-    """Gamma shape: 1 = Poisson, < 1 burstier, > 1 smoother. Given alone it selects gamma."""
-    normalize_span: bool = False
-    """Rescale the gaps so that the last arrival is at exactly num_requests / request_rate."""
-    num_requests: int | None = Field(default=None, ge=1)
-    """How many requests (default 100 for generated load; a trace: all of it)."""
-    prompt: LengthSettings | None = None
-    """Prompt lengths; None = the preset's."""
-    output: LengthSettings | None = None
-    """Output lengths; None = the preset's."""
-    prefix_tokens: int | None = Field(default=None, ge=0)
-    """Length of a prefix shared within each group; added in front of the drawn prompt."""
-    num_prefix_groups: int | None = Field(default=None, ge=1)
-    """How many distinct prefixes (default 1); a request draws its group uniformly."""
-    max_output_tokens: int | None = Field(default=None, ge=0)
-    """The client's limit on generated tokens."""
-    timeout_s: float | None = Field(default=None, gt=0, lt=float("inf"))
-    """Clients give up this long after arrival."""
-    slo_class: str | None = None
-    tenant: str | None = None
 
 
 class ClusterSettings(Section):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blis_sim.config.tree import KeyPath, dotted
 from blis_sim.errors import ConfigError
-
-KeyPath = tuple[str, ...]
 
 _MAX_BYTES = 16 * 1024**2
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,22 @@ class YamlDocument:
     values : dict
         Plain values.
     places : dict
-        Path of keys -> ``file:line:column`` of the key.
+        Path of keys -> ``file:line:column`` of the key, or of the item of a list.
     """
 
     values: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
 
 
-def read_yaml(path: Path) -> YamlDocument:
+def read_yaml(path: Path, *, number_keys: bool = False) -> YamlDocument:
     """Read a file that must hold one YAML mapping.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    number_keys : bool
+        Whether keys may be numbers, as in files of other programs.
 
     Raises
     ------
@@ -43,7 +50,7 @@ def read_yaml(path: Path) -> YamlDocument:
 
     text = _read_text(path)
     try:
-        return _parse(text, path)
+        return _parse(text, path, (*_KEY_TAGS, *_NUMBER_TAGS) if number_keys else _KEY_TAGS)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_syntax_error(path, error)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -51,7 +58,7 @@ def read_yaml(path: Path) -> YamlDocument:
         raise ConfigError(f"{path} must be valid YAML; got: {reason}") from None
 
 
-def _parse(text: str, path: Path) -> YamlDocument:
+def _parse(text: str, path: Path, key_tags: tuple[str, ...]) -> YamlDocument:
     import yaml
 
     loader = yaml.SafeLoader(text)
@@ -64,7 +71,7 @@ def _parse(text: str, path: Path) -> YamlDocument:
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}:1:1: scenario must be a mapping; got {_kind(node)}")
         places: dict[KeyPath, str] = {}
-        _walk(node, (), path, places, set())
+        _walk(node, (), path, places, set(), key_tags)
         return YamlDocument(loader.construct_document(node), places)
     finally:
         loader.dispose()
@@ -100,7 +107,12 @@ def _kind(node: Any) -> str:
 
 
 def _walk(
-    node: Any, parents: KeyPath, path: Path, places: dict[KeyPath, str], visited: set[int]
+    node: Any,
+    parents: KeyPath,
+    path: Path,
+    places: dict[KeyPath, str],
+    visited: set[int],
+    key_tags: tuple[str, ...],
 ) -> None:
     """Note where the keys of a mapping stand; raise where one is there twice.
 
@@ -108,20 +120,27 @@ def _walk(
     """
     import yaml
 
-    if not isinstance(node, yaml.MappingNode) or id(node) in visited:
+    if id(node) in visited:
         return
     visited.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            keys = (*parents, str(number))
+            places[keys] = f"{path}:{item.start_mark.line + 1}:{item.start_mark.column + 1}"
+            _walk(item, keys, path, places, visited, key_tags)
+    if not isinstance(node, yaml.MappingNode):
+        return
     for key_node, value_node in node.value:
         mark = key_node.start_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}"
-        if key_node.tag not in _KEY_TAGS:
+        if key_node.tag not in key_tags:
             got = _kind(key_node) if not isinstance(key_node, yaml.ScalarNode) else key_node.value
             raise ConfigError(f"{place}: a key must be the name of a setting; got {got}")
         keys = (*parents, str(key_node.value))
         if keys in places:
             raise ConfigError(
-                f"{place}: {'.'.join(keys)} must be there once; got it twice, first at "
+                f"{place}: {dotted(keys)} must be there once; got it twice, first at "
                 f"{places[keys]}"
             )
         places[keys] = place
-        _walk(value_node, keys, path, places, visited)
+        _walk(value_node, keys, path, places, visited, key_tags)

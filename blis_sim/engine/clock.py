@@ -43,16 +43,28 @@ def order_key(priority: Priority, instance: int = 0, request_id: int = 0) -> int
 class Latch(simpy.Event):
     """An event that is fired from outside, for an exact instant, in the order of a key.
 
-    It may be fired again for an earlier instant: the first firing counts, the later ones
-    find no callbacks and do nothing. The process that was resumed empties ``callbacks``.
+    It may be fired again, for another instant: the earliest firing counts, the others find no
+    callbacks and do nothing.
     """
+
+    _waiting: EventCallbacks
 
     def __init__(self, env: simpy.Environment) -> None:
         # As simpy.Timeout: triggered from the start, without the base class's detour.
         self.env = env
-        self.callbacks: EventCallbacks = []
+        self._waiting = []
         self._value = None
         self._ok = True
+
+    # SimPy takes the callbacks away by setting None, which the next firing could not read.
+    @property
+    def callbacks(self) -> EventCallbacks:
+        """Who waits for it."""
+        return self._waiting
+
+    @callbacks.setter
+    def callbacks(self, value: EventCallbacks | None) -> None:
+        self._waiting = [] if value is None else value
 
     def fire(self, delay_us: int, key: int) -> None:
         """Fire ``delay_us`` from now, ordered by ``key``."""
@@ -64,7 +76,7 @@ class Moment(Latch):
 
     def __init__(self, env: simpy.Environment, delay_us: int, key: int) -> None:
         self.env = env
-        self.callbacks = []
+        self._waiting = []
         self._value = None
         self._ok = True
         env.schedule(self, key, delay_us)  # type: ignore[arg-type]

@@ -18,7 +18,42 @@ FAR_US = 1 << 62
 
 
 class Frontend:
-    """Reads a stream of requests lazily and says who enters the waiting queue when.
+    """Says who enters the waiting queue when; told of every request as it arrives."""
+
+    __slots__ = ("_entries", "next_arrival_us", "next_entry_us")
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[int, int, Request]] = []
+        self.next_arrival_us = FAR_US
+        """Arrival of the first request not yet read, ``FAR_US`` when there is none."""
+        self.next_entry_us = FAR_US
+        """When the next request enters the waiting queue, ``FAR_US`` when none will."""
+
+    def start(self) -> None:
+        """Get ready for the first question."""
+
+    def read_until(self, now_us: int) -> None:
+        """Read every request that arrives by ``now_us``."""
+
+    def push(self, request: Request, enter_us: int) -> None:
+        """Take in a request that has arrived and enters at the given time."""
+        heappush(self._entries, (enter_us, request.request_id, request))
+        self.next_entry_us = self._entries[0][0]
+
+    def pop(self) -> Request:
+        """Return the request that enters next, at ``next_entry_us``."""
+        entries = self._entries
+        request = heappop(entries)[2]
+        self.next_entry_us = entries[0][0] if entries else FAR_US
+        return request
+
+    def inside(self) -> list[Request]:
+        """Return the requests that have been read and not entered."""
+        return [r for _, _, r in self._entries if r.state is State.FRONTEND]
+
+
+class StreamFrontend(Frontend):
+    """Reads a stream of requests lazily, where arrivals depend on nothing the engine does.
 
     The instance asks it at its step boundaries; between them nobody can be admitted, so no
     event is needed for an arrival. The stream is read just far enough to know the next
@@ -41,14 +76,11 @@ class Frontend:
 
     __slots__ = (
         "_accept",
-        "_entries",
         "_last_us",
         "_max_model_len",
         "_next_spec",
         "_queueing_time",
         "_stream",
-        "next_arrival_us",
-        "next_entry_us",
     )
 
     def __init__(
@@ -59,17 +91,14 @@ class Frontend:
         max_model_len: int,
         horizon_us: int | None = None,
     ) -> None:
+        super().__init__()
         self._stream = iter(requests)
         self._queueing_time = latency.queueing_time
         self._accept = accept
         self._max_model_len = max_model_len
         self._last_us = FAR_US if horizon_us is None else horizon_us
-        self._entries: list[tuple[int, int, Request]] = []
         self._next_spec: RequestSpec | None = None
         self.next_arrival_us = 0
-        """Arrival of the first request not yet read, ``FAR_US`` when there is none."""
-        self.next_entry_us = FAR_US
-        """When the next request enters the waiting queue, ``FAR_US`` when none will."""
 
     def start(self) -> None:
         """Read up to the first entry."""
@@ -99,6 +128,8 @@ class Frontend:
             and spec.max_output_tokens is None
             and spec.prefix_group is None
             and spec.session_id is None
+            and spec.prompt_id is None
+            and spec.block_hashes is None
             and spec.timeout_us is None
             and spec.abort_us is None
         ):
@@ -129,7 +160,3 @@ class Frontend:
         else:
             self._settle()
         return request
-
-    def inside(self) -> list[Request]:
-        """Return the requests that have been read and not entered."""
-        return [r for _, _, r in self._entries if r.state is State.FRONTEND]

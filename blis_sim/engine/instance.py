@@ -16,12 +16,19 @@ from blis_sim.metrics.records import ABSENT, EngineCounters, Status
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from typing import Protocol
 
     import simpy
 
     from blis_sim.engine.frontend import Frontend
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.recorder import Recorder
+
+    class OnEnd(Protocol):
+        """What `Instance` calls when a request's last token is out."""
+
+        def __call__(self, request: Request, seen_us: int, *, is_answered: bool) -> None: ...
+
 
 WAITING = State.WAITING
 ENDED = State.ENDED
@@ -49,6 +56,9 @@ class Instance:
         Fix the next batch at the start of the running step.
     coalesce : bool
         Take decode steps in runs; False = step by step, same results.
+    on_end : callable or None
+        Told of each request whose last token is out: (request, when its client has seen it or
+        left, whether it was still there).
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class Instance:
         *,
         async_scheduling: bool = False,
         coalesce: bool = True,
+        on_end: OnEnd | None = None,
     ) -> None:
         self.env = env
         self.index = index
@@ -72,6 +83,7 @@ class Instance:
         self.counters = EngineCounters(num_kv_blocks=scheduler.kv.num_blocks)
         self._lead = 1 if async_scheduling else 0
         self._coalesce = coalesce
+        self._on_end = on_end
         self._runs_ahead = coalesce and not async_scheduling
         self._max_num_seqs = scheduler.settings.max_num_seqs
         self._scheduling_us = latency.scheduling_time()
@@ -88,6 +100,8 @@ class Instance:
         self._boundary: Latch | None = None
         """Fires at the end of the step or run the process waits for."""
         self._boundary_us = 0
+        self._idle: Latch | None = None
+        """Fires when the next request enters, while there is nothing to do."""
         self._aborting: list[Request] = []
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
@@ -139,6 +153,10 @@ class Instance:
                 self._pull(now_us)
             if self._runs_ahead:
                 now_us = self._run_ahead(now_us)
+                if self._on_end is not None and env.peek() <= now_us:  # someone got an answer
+                    yield Moment(env, now_us - int(env.now), self._scheduling_key)
+                    if frontend.next_entry_us <= now_us:
+                        self._pull(now_us)
             end_us = self._start_step(now_us)
             if end_us is None:
                 self.counters.busy_us += now_us - self._woken_us
@@ -153,7 +171,6 @@ class Instance:
                 self._boundary_us = end_us
                 self._boundary = Moment(env, end_us - int(env.now), self._step_end_key)
                 yield self._boundary
-                self._boundary.callbacks = []  # a firing that was overtaken does nothing
                 self._boundary = None
                 now_us = self._boundary_us
             if self._lead and frontend.next_entry_us < now_us:
@@ -166,10 +183,12 @@ class Instance:
         """Wait, idle, for the next entry; return when it comes."""
         env, entry_us = self.env, self.frontend.next_entry_us
         if entry_us == FAR_US or entry_us >= env.peek():
-            latch = Latch(env)
+            latch = self._idle = Latch(env)
             if entry_us < FAR_US:
                 latch.fire(entry_us - int(env.now), self._scheduling_key)
             yield latch
+            self._idle = None
+            return int(env.now)
         return entry_us
 
     def _start_step(self, now_us: int) -> int | None:
@@ -257,6 +276,8 @@ class Instance:
                 now_us = ahead.decode(now_us, frontend, env)
                 if now_us == before_us:
                     break
+            if self._on_end is not None and env.peek() <= now_us:
+                break
             if frontend.next_entry_us <= now_us:
                 self._pull(now_us)
         if now_us > begin_us:
@@ -346,6 +367,13 @@ class Instance:
             self.recorder.add_run(run, num_ended, self._token_us)
             run.num_ended = num_ended
             run.ended_us = self.last_step_end_us = ended_us
+
+    def expect(self, enter_us: int) -> None:
+        """Be ready for a request that enters at the given time, from now on."""
+        if self._idle is not None:
+            self._idle.fire(enter_us - int(self.env.now), self._scheduling_key)
+        elif self._run is not None and self.scheduler.admits_newcomers():
+            self._cut_run(enter_us)
 
     def _cut_run(self, now_us: int) -> None:
         """End the run in progress, if any, at the first boundary from now on."""
@@ -478,6 +506,9 @@ class Instance:
         else:
             request.status = COMPLETED
             request.last_seen_us = last_seen_us
+            deadline_us = last_seen_us
+        if self._on_end is not None:
+            self._on_end(request, deadline_us, is_answered=request.status is COMPLETED)
         request.first_seen_us = request.first_token_us + token_us if num_tokens else now_us
         request.num_received = num_tokens
         request.instance = self.index

@@ -53,9 +53,13 @@ NO_HIT = Hit(0, 0, [])
 def content_of(spec: RequestSpec, block_size: int) -> tuple[ContentSegment, ...]:
     """Return the shareable segments of a request's chain, in order.
 
-    A prefix group shares the full blocks of its prefix; a session shares everything after
-    them, prompt and answer, in all its rounds. The rest is private.
+    Block hashes name the prompt piece by piece: a block is known by the hash of the piece its
+    last token is in, which implies all that stands before. Otherwise a prefix group shares
+    the full blocks of its prefix; after them, a session shares everything, prompt and answer,
+    in all its rounds, and a prompt_id the rest of the prompt. What remains is private.
     """
+    if spec.block_hashes is not None:
+        return _hashed_segments(spec, spec.block_hashes, block_size)
     segments: list[ContentSegment] = []
     group_blocks = 0
     if spec.prefix_group is not None:
@@ -65,7 +69,37 @@ def content_of(spec: RequestSpec, block_size: int) -> tuple[ContentSegment, ...]
     if spec.session_id is not None:
         key = ("session", spec.session_id, spec.prefix_group, spec.prefix_tokens)
         segments.append(ContentSegment(key, UNBOUNDED))
+    elif spec.prompt_id is not None:
+        prompt_blocks = spec.prompt_tokens // block_size
+        if prompt_blocks > group_blocks:
+            prompt_key = ("prompt", spec.prompt_id, spec.prefix_group, spec.prefix_tokens)
+            segments.append(ContentSegment(prompt_key, prompt_blocks))
     return tuple(segments)
+
+
+def _hashed_segments(
+    spec: RequestSpec, hashes: tuple[int, ...], block_size: int
+) -> tuple[ContentSegment, ...]:
+    segments: list[ContentSegment] = []
+    piece, last = spec.hash_block_tokens, spec.prompt_tokens // block_size
+    begin = end_tokens = 0
+    for number in hashes:
+        end_tokens += piece
+        end = min(end_tokens // block_size, last)
+        if end > begin:
+            segments.append(ContentSegment(number, end))
+            begin = end
+    return tuple(segments)
+
+
+def is_shareable(spec: RequestSpec) -> bool:
+    """Return whether other requests may share blocks with this one."""
+    return (
+        spec.prefix_group is not None
+        or spec.session_id is not None
+        or spec.prompt_id is not None
+        or spec.block_hashes is not None
+    )
 
 
 class KVCache:
@@ -103,9 +137,7 @@ class KVCache:
     def register(self, request: Request) -> None:
         """Work out which blocks of a new request can be shared."""
         spec = request.spec
-        if self.enable_prefix_caching and (
-            spec.prefix_group is not None or spec.session_id is not None
-        ):
+        if self.enable_prefix_caching and is_shareable(spec):
             request.content = content_of(spec, self.block_size)
             if request.content:
                 request.chain = []

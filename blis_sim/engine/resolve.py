@@ -10,8 +10,8 @@ from blis_sim.catalog.gpus import GpuSpec, load_gpu
 from blis_sim.catalog.locate import locate
 from blis_sim.catalog.model_spec import ModelSpec, check_tensor_parallel
 from blis_sim.catalog.models import load_model
-from blis_sim.config.draft import PATH_SETTINGS
 from blis_sim.config.scenario import EngineSettings, LatencyModelName, Scenario
+from blis_sim.config.tree import with_paths
 from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.kv_capacity import KvSettings, compute_num_kv_blocks
 from blis_sim.engine.limits import (
@@ -151,19 +151,14 @@ def _horizon_us(scenario: Scenario) -> int | None:
 def _locate_files(scenario: Scenario) -> tuple[Scenario, list[str]]:
     """Return the scenario with its files found, and notices about shipped ones."""
     notices: list[str] = []
-    sections: dict[str, dict[str, Path]] = {"latency": {}, "workload": {}}
-    for section, name in PATH_SETTINGS:
-        path = getattr(getattr(scenario, section), name)
-        if path is not None:
-            located = locate(path)
-            sections[section][name] = located.path
-            notices += filter(None, [located.notice])
-    update = {
-        section: getattr(scenario, section).model_copy(update=paths)
-        for section, paths in sections.items()
-        if paths
-    }
-    return scenario.model_copy(update=update), notices
+
+    def located(path: Path) -> Path:
+        found = locate(path)
+        if found.notice and found.notice not in notices:
+            notices.append(found.notice)
+        return found.path
+
+    return with_paths(scenario, located), notices
 
 
 def _check_used(scenario: Scenario, latency: Selection) -> None:

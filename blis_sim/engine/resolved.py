@@ -9,11 +9,13 @@ from typing import Any
 from blis_sim.catalog.coefficients import plain_version
 from blis_sim.catalog.gpus import GpuSpec
 from blis_sim.catalog.model_spec import ModelSpec
-from blis_sim.config.scenario import ArrivalProcess, Scenario, WorkloadSettings
+from blis_sim.config.scenario import Scenario
+from blis_sim.config.workload import ArrivalProcess, WorkloadSettings
 from blis_sim.engine.simulation import EngineConfig
 from blis_sim.latency.selection import Selection
 from blis_sim.workload.base import Workload
-from blis_sim.workload.stream import DEFAULT_REQUEST_RATE
+from blis_sim.workload.arrival_settings import DEFAULT_REQUEST_RATE
+from blis_sim.workload.load import DEFAULT_PRESET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,21 +56,33 @@ class Resolved:
 
     @property
     def request_rate(self) -> float | None:
-        """Configured requests per second; None = a trace's own."""
+        """Configured requests per second; None where no one rate says it."""
         settings = self.scenario.workload
-        if settings.request_rate is not None or settings.trace is not None:
+        if settings.arrivals.process is ArrivalProcess.ALL_AT_ONCE:
+            return math.inf
+        if settings.request_rate is not None or not _is_drawn_at_a_rate(settings):
             return settings.request_rate
         return DEFAULT_REQUEST_RATE
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """Most requests that the clients have open at a time; None = no limit."""
+        settings = self.scenario.workload
+        limits = (settings.max_outstanding, settings.arrivals.num_users)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def burstiness(self) -> float | None:
         """Gamma shape of the gaps (1 = Poisson); None where the gaps are not drawn so."""
         settings, rate = self.scenario.workload, self.request_rate
-        if settings.trace is not None or rate is None or math.isinf(rate):
+        if not _is_drawn_at_a_rate(settings) or rate is None or math.isinf(rate):
             return None
-        if settings.burstiness is not None:
-            return settings.burstiness
-        return None if settings.arrivals is ArrivalProcess.CONSTANT else 1.0
+        arrivals = settings.arrivals
+        if arrivals.burstiness is not None:
+            return arrivals.burstiness
+        if arrivals.cv is not None:
+            return None if arrivals.process is ArrivalProcess.WEIBULL else arrivals.cv**-2
+        return 1.0 if arrivals.process in {ArrivalProcess.POISSON, ArrivalProcess.GAMMA} else None
 
     def engine_settings(self) -> dict[str, Any]:
         """Return every engine setting in force, by vLLM's name."""
@@ -123,11 +137,25 @@ class Resolved:
         return {name: written[name] for name in Scenario.model_fields if name in written}
 
 
+def _is_drawn_at_a_rate(settings: WorkloadSettings) -> bool:
+    """Return whether one rate decides when requests arrive."""
+    return (
+        settings.trace is None
+        and settings.clients is None
+        and settings.stages is None
+        and settings.arrivals.process is not ArrivalProcess.CLOSED_LOOP
+    )
+
+
 def _workload_as_written(settings: WorkloadSettings, workload: Workload) -> dict[str, Any]:
     written = settings.model_dump(exclude_unset=True)
-    if settings.trace is not None:
+    if not _is_drawn_at_a_rate(settings):
         return written
-    defaults: dict[str, Any] = {"preset": settings.preset, "request_rate": DEFAULT_REQUEST_RATE}
-    if workload.num_requests is not None:
+    defaults: dict[str, Any] = {}
+    if settings.prompts is None:
+        defaults["preset"] = settings.preset or DEFAULT_PRESET
+    if settings.arrivals.process is not ArrivalProcess.ALL_AT_ONCE:
+        defaults["request_rate"] = DEFAULT_REQUEST_RATE
+    if workload.num_requests is not None and settings.duration_s is None:
         defaults["num_requests"] = workload.num_requests
     return defaults | {key: value for key, value in written.items() if value is not None}

@@ -139,6 +139,7 @@ class RunAhead:
             if decodes.finish_at == counter:
                 for request in decodes.pop_finished(counter - 1):
                     self._complete(request, now_us)
+                event_us = env.peek()  # a client may send the next one
         if num_tokens:
             self.num_run_tokens += num_tokens
             self.num_stretches += num_stretches

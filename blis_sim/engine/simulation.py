@@ -10,13 +10,14 @@ import simpy
 
 from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.clock import Moment, Priority, call_at, order_key
-from blis_sim.engine.frontend import Frontend
+from blis_sim.engine.frontend import FAR_US, Frontend, StreamFrontend
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.scheduler import Scheduler
 from blis_sim.metrics.recorder import Recorder
 from blis_sim.metrics.records import RunData, Status, TimeSeries
+from blis_sim.workload.clients import Clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -46,8 +47,8 @@ class Simulation:
         The instance.
     latency : LatencyModel
         How long its steps take.
-    requests : iterable of RequestSpec
-        In order of arrival; consumed lazily.
+    requests : iterable of RequestSpec, or Clients
+        In order of arrival, consumed lazily; or clients who wait for answers.
     horizon_us : int or None
         Stop after the events of this instant.
     sample_interval_us : int or None
@@ -60,7 +61,7 @@ class Simulation:
         self,
         config: EngineConfig,
         latency: LatencyModel,
-        requests: Iterable[RequestSpec],
+        requests: Iterable[RequestSpec] | Clients,
         *,
         horizon_us: int | None = None,
         sample_interval_us: int | None = None,
@@ -75,9 +76,13 @@ class Simulation:
             config.block_size,
             enable_prefix_caching=config.enable_prefix_caching,
         )
-        self.frontend = Frontend(
-            requests, latency, self._accept, config.scheduler.max_model_len, horizon_us
-        )
+        self.clients = requests if isinstance(requests, Clients) else None
+        if isinstance(requests, Clients):
+            self.frontend = Frontend()
+        else:
+            self.frontend = StreamFrontend(
+                requests, latency, self._accept, config.scheduler.max_model_len, horizon_us
+            )
         self.instance = Instance(
             self.env,
             0,
@@ -87,7 +92,10 @@ class Simulation:
             self.frontend,
             async_scheduling=config.async_scheduling,
             coalesce=config.coalesce,
+            on_end=None if self.clients is None else self._tell,
         )
+        self._awaited_us = FAR_US
+        """When the clients send next, as far as an event for it has been made."""
         self._horizon_us = horizon_us
         self._max_model_len = config.scheduler.max_model_len
         self._samples: list[tuple[int, int, int, int, int, int]] = []
@@ -99,6 +107,7 @@ class Simulation:
         env = self.env
         if self._sample_interval_us is not None:
             env.process(self._observe(self._sample_interval_us))
+        self._await_clients()
         if self._horizon_us is None:
             env.run()
         else:
@@ -106,6 +115,34 @@ class Simulation:
         return self._close()
 
     # -- arrivals -------------------------------------------------------------
+
+    def _await_clients(self) -> None:
+        """Make an event for the next request of clients who wait for answers."""
+        clients = self.clients
+        if clients is not None and clients.next_arrival_us < self._awaited_us:
+            at_us = self._awaited_us = clients.next_arrival_us
+            key = order_key(Priority.ARRIVAL, 0, clients.num_sent)
+            call_at(self.env, at_us - int(self.env.now), key, self._send_due)
+
+    def _send_due(self) -> None:
+        """Let everything arrive that clients send by now."""
+        clients, now_us = self.clients, int(self.env.now)
+        assert clients is not None
+        while clients.next_arrival_us <= now_us:
+            spec = clients.pop()
+            request = self._accept(spec)
+            if request is not None:
+                enter_us = now_us + self.latency.queueing_time(spec)
+                self.frontend.push(request, enter_us)
+                self.instance.expect(enter_us)
+        self._awaited_us = FAR_US
+        self._await_clients()
+
+    def _tell(self, request: Request, seen_us: int, *, is_answered: bool) -> None:
+        """Tell the clients that an answer has been seen, or will not be waited for."""
+        if self.clients is not None:
+            self.clients.ended(request.request_id, seen_us, is_answered=is_answered)
+            self._await_clients()
 
     def _accept(self, spec: RequestSpec) -> Request | None:
         """Make the engine's request, or drop one that this engine could never serve."""
@@ -122,21 +159,23 @@ class Simulation:
         if limit > room:
             limit = room
         request = Request(spec, limit)
-        if spec.prefix_group is not None or spec.session_id is not None:
-            self.instance.scheduler.kv.register(request)
+        self.instance.scheduler.kv.register(request)
         if spec.timeout_us is not None or spec.abort_us is not None:
             self._set_deadline(request)
         return request
 
     def _drop(self, spec: RequestSpec, why: str) -> None:
         reason = f"{why} ({self._max_model_len} tokens)"
-        self._end_outside(Request(spec, 0), Status.DROPPED, reason)
+        self._end_outside(Request(spec, 0), spec.arrival_us, Status.DROPPED, reason)
 
-    def _end_outside(self, request: Request, status: Status, reason: str | None = None) -> None:
+    def _end_outside(
+        self, request: Request, now_us: int, status: Status, reason: str | None = None
+    ) -> None:
         request.state = State.ENDED
         request.status = status
         request.reason = reason
         self.recorder.end(request)
+        self._tell(request, now_us, is_answered=False)
 
     def _set_deadline(self, request: Request) -> None:
         """Let the client leave at its timeout or abort, whichever comes first."""
@@ -151,9 +190,10 @@ class Simulation:
             self.instance.sync_entries(now_us)
             if request.state == State.FRONTEND:
                 status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
-                self._end_outside(request, status)
+                self._end_outside(request, now_us, status)
             elif request.state != State.ENDED:
                 self.instance.abort(request, now_us)
+                self._tell(request, now_us, is_answered=False)
 
         key = order_key(Priority.ARRIVAL, 0, spec.request_id)
         call_at(self.env, request.abort_deadline_us - int(self.env.now), key, leave)
@@ -167,7 +207,7 @@ class Simulation:
             yield Moment(self.env, interval_us, key)
             now_us = int(self.env.now)
             self._sample(now_us)
-            if self.instance.is_done:
+            if self.instance.is_done and self._awaited_us == FAR_US:
                 return
 
     def _sample(self, now_us: int) -> None:

@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from blis_sim.atomic import atomic_write, check_output_path
 from blis_sim.metrics.columns import Column, request_columns
 from blis_sim.metrics.records import Status
 from blis_sim.metrics.result import Result
-from blis_sim.report.atomic import atomic_write, check_output_path
 from blis_sim.units import us_to_seconds
 
 FLAG = "--results-path"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
-import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from blis_sim.atomic import atomic_write, check_output_path, open_text
 from blis_sim.errors import ConfigError, MissingExtraError
 from blis_sim.metrics.columns import Column
-from blis_sim.report.atomic import atomic_write, check_output_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 _CHUNK_ROWS = 65_536
-_GZIP_LEVEL = 4
 
 
 def check_table_path(path: str | Path, flag: str) -> None:
@@ -65,7 +61,7 @@ def write_columns(columns: Sequence[Column], path: str | Path, flag: str) -> Non
         if suffix == ".parquet":
             _write_parquet(columns, temporary)
             return
-        with _open_text(temporary, compressed=suffix == ".csv.gz") as stream:
+        with open_text(temporary, compressed=suffix == ".csv.gz") as stream:
             _write_csv(columns, stream)
 
 
@@ -78,19 +74,6 @@ def _suffix(path: str | Path, flag: str) -> str:
         f"{flag} must be a file ending in {', '.join(SUFFIXES)}; got {path}; the ending "
         "selects the format"
     )
-
-
-@contextmanager
-def _open_text(path: Path, *, compressed: bool) -> Iterator[TextIO]:
-    if not compressed:
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        return
-    with path.open("wb") as raw:
-        # No name and no time inside: the same rows are the same bytes.
-        packed = gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
-        with packed, io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream:
-            yield stream
 
 
 def _write_csv(columns: Sequence[Column], stream: TextIO) -> None:

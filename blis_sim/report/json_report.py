@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from blis_sim.atomic import atomic_write
 from blis_sim.metrics.result import Result
-from blis_sim.report.atomic import atomic_write
 
 STDOUT = "-"
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from blis_sim.workload.clients import Clients, OpenSource
 from blis_sim.workload.request import RequestSpec
 
 Int64Array = npt.NDArray[np.int64]
@@ -58,8 +59,18 @@ class Workload(ABC):
 
         The ids are 0, 1, 2, … without gaps. In a generated load and in a trace that is
         sorted by arrival they also increase along the stream; in an unsorted trace the id
-        is the position of the row among the rows used.
+        is the position of the row among the rows used. Of clients who wait for answers, what
+        a server that answers at once would get.
         """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the arrivals depend on nothing the server does."""
+        return True
+
+    def clients(self) -> Clients:
+        """Return clients at the beginning of the load; their answers decide what they send."""
+        return Clients(OpenSource(self.requests()))
 
     def __iter__(self) -> Iterator[RequestSpec]:
         return self.requests()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +21,9 @@ from blis_sim.workload.base import MAX_TIME_US, MAX_TOKENS, Int64Array
 ABSENT = -1
 """Marks an empty cell in a column that may be empty and holds nothing negative."""
 
+ABSENT_PRIORITY = -(2**63)
+"""Marks an empty cell in a column of priorities, which may be negative."""
+
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TIMESTAMP = re.compile(
@@ -27,6 +31,7 @@ _TIMESTAMP = re.compile(
     r"(?:\.([0-9]{1,9}))?(?:Z|\+00:00)?"
 )
 _NS_PER_S = 1_000_000_000
+_MAX_HASH = 2**63 - 1
 
 
 class BadCellError(ValueError):
@@ -187,6 +192,51 @@ class Labels:
             for cell in cells
         ]
         return np.array(codes, dtype=np.int64)
+
+
+@dataclass(slots=True)
+class NumberLists:
+    """Whole numbers >= 0 separated by blanks, as positions 0, 1, 2, … of lists kept here.
+
+    An empty cell is ``ABSENT``.
+    """
+
+    _flat: array[int] = field(default_factory=lambda: array("q"))
+    _ends: array[int] = field(default_factory=lambda: array("q"))
+
+    def parse(self, cells: Sequence[str]) -> Int64Array:
+        """Return the positions of the lists, keeping their numbers."""
+        requirement = "whole numbers >= 0 separated by blanks, or empty"
+        return _parse_each(cells, self._one, requirement)
+
+    def _one(self, cell: str) -> int | None:
+        texts = cell.split()
+        if not texts:
+            return ABSENT
+        digits = "".join(texts)
+        if not (digits.isascii() and digits.isdigit() and max(map(len, texts)) <= 19):
+            return None
+        numbers = [int(text) for text in texts]
+        if max(numbers) > _MAX_HASH:
+            return None
+        self._flat.extend(numbers)
+        self._ends.append(len(self._flat))
+        return len(self._ends) - 1
+
+    def lengths(self, positions: Int64Array) -> Int64Array:
+        """Return how many numbers the lists at these positions have; 0 for ``ABSENT``."""
+        lengths = np.zeros(len(positions), dtype=np.int64)
+        given = positions[positions != ABSENT]
+        if not len(given):
+            return lengths
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        starts = np.where(given > 0, ends[given - 1], 0)
+        lengths[positions != ABSENT] = ends[given] - starts
+        return lengths
+
+    def lists(self) -> tuple[Int64Array, Int64Array]:
+        """Return all numbers, one list after the other, and where each list ends."""
+        return np.array(self._flat, dtype=np.int64), np.array(self._ends, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,21 @@
-"""What a trace format makes of a file: columns of integers, and labels."""
+"""What a trace format makes of a file: columns of integers, labels and block hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from blis_sim.errors import unknown_name
 from blis_sim.workload.base import Int64Array
-from blis_sim.workload.table import TraceTable, shown
+from blis_sim.workload.cells import BadCellError
+from blis_sim.workload.table import TraceTable
+from blis_sim.workload.trace_file import shown
+from blis_sim.workload.trace_sample import FileSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +26,63 @@ class LabelColumn:
     names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HashColumn:
+    """Block hashes of each row, one row after the other: row i is [ends[i-1], ends[i]).
+
+    A row without any has no hashes.
+    """
+
+    hashes: Int64Array
+    ends: Int64Array
+
+    def rows(self, part: slice) -> list[tuple[int, ...] | None]:
+        """Return the hashes of some rows: a tuple per row, or None for a row without."""
+        ends = self.ends[part].tolist()
+        if not ends:
+            return []
+        starts = [int(self.ends[part.start - 1]) if part.start else 0, *ends[:-1]]
+        first = starts[0]
+        flat = self.hashes[first : ends[-1]].tolist()
+        return [
+            tuple(flat[start - first : end - first]) or None
+            for start, end in zip(starts, ends, strict=True)
+        ]
+
+    def take(self, rows: Int64Array) -> HashColumn:
+        """Return the given rows, in the given order; a negative row is one without hashes."""
+        row_starts = np.concatenate(([0], self.ends[:-1])) if len(self.ends) else self.ends
+        given = rows >= 0
+        starts, lengths = np.zeros((2, len(rows)), dtype=np.int64)
+        starts[given] = row_starts[rows[given]]
+        lengths[given] = self.ends[rows[given]] - starts[given]
+        ends = np.cumsum(lengths)
+        places = np.arange(int(ends[-1]) if len(ends) else 0)
+        places += np.repeat(starts - (ends - lengths), lengths)
+        return HashColumn(self.hashes[places], ends)
+
+
 @dataclass(slots=True)
 class TraceColumns:
     """The rows of a trace in file order; None where the trace has no such column.
 
     Times are in microseconds and lengths in tokens. ``ABSENT`` stands for an empty cell in
-    ``max_output_tokens``, ``timeout_us`` and ``abort_us``. The meaning of the columns is
-    that of the fields of :class:`~blis_sim.workload.request.RequestSpec`.
+    ``max_output_tokens``, ``timeout_us``, ``abort_us`` and the measured latencies,
+    ``ABSENT_PRIORITY`` in ``priority``. The meaning of the columns is that of the fields of
+    :class:`~blis_sim.workload.request.RequestSpec`.
+
+    Attributes
+    ----------
+    arrival_us : numpy.ndarray or None
+        Arrivals from the trace's time 0; None where the format has no times.
+    measured_ttft_us, measured_e2e_us : numpy.ndarray or None
+        Latencies a real server had, from the send to the first and to the last token; the
+        truth to compare a simulation with, never an input of it.
+    notices : list of str
+        What a user should know about how the file was read.
     """
 
-    arrival_us: Int64Array
+    arrival_us: Int64Array | None
     prompt_tokens: Int64Array
     output_tokens: Int64Array
     max_output_tokens: Int64Array | None = None
@@ -43,6 +95,11 @@ class TraceColumns:
     priority: Int64Array | None = None
     timeout_us: Int64Array | None = None
     abort_us: Int64Array | None = None
+    prompt_id: LabelColumn | None = None
+    block_hashes: HashColumn | None = None
+    hash_block_tokens: int = 512
+    measured_ttft_us: Int64Array | None = None
+    measured_e2e_us: Int64Array | None = None
     notices: list[str] = field(default_factory=list)
 
     def take(self, rows: Int64Array) -> TraceColumns:
@@ -54,24 +111,48 @@ class TraceColumns:
                 value = value[rows]
             elif isinstance(value, LabelColumn):
                 value = LabelColumn(value.codes[rows], value.names)
+            elif isinstance(value, HashColumn):
+                value = value.take(rows)
             taken[column.name] = value
         return TraceColumns(**taken)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How to read a trace.
+
+    Attributes
+    ----------
+    skip_bad_rows : bool
+        Leave out malformed rows and count them; otherwise the first is an error.
+    tokens_per_word : float or None
+        Tokens per word of text, > 0; None = the format's default.
+    """
+
+    skip_bad_rows: bool = False
+    tokens_per_word: float | None = None
 
 
 class TraceFormat(Protocol):
     """One kind of trace file."""
 
     name: str
-    """As in ``WorkloadSettings.trace_format``."""
+    """As in ``LoadSettings.trace_format``."""
     title: str
     """For people."""
 
-    def recognises(self, header: tuple[str, ...]) -> bool:
-        """Return whether a file with these column names is of this format."""
+    def recognises(self, sample: FileSample) -> bool:
+        """Return whether a file that begins like this is of this format."""
         ...
 
-    def read(self, table: TraceTable) -> TraceColumns:
-        """Read all rows; raise TraceError at the first that is not acceptable."""
+    def read(self, path: Path, options: ReadOptions) -> TraceColumns:
+        """Read all rows, at least one.
+
+        Raises
+        ------
+        TraceError
+            If the file is not of this format, or a row is malformed and not to be skipped.
+        """
         ...
 
 
@@ -110,3 +191,9 @@ def check_header(
             raise table.error(
                 line, f"header must have the column {column}; got {shown(','.join(header))}"
             )
+
+
+def refuse(bad: npt.NDArray[np.bool_], column: str, requirement: str) -> None:
+    """Raise BadCellError for the first row marked bad, if there is one."""
+    if bad.any():
+        raise BadCellError(int(bad.argmax()), requirement, column)

@@ -1,107 +1,144 @@
-"""Generated load: drawn lengths and arrivals, a chunk of requests at a time."""
+"""Generated load: drawn arrivals and contents, a chunk of requests at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Protocol
 
 import numpy as np
 
-from blis_sim.rng import named_stream
-from blis_sim.workload.arrivals import Arrivals, chunk_sizes
-from blis_sim.workload.base import CHUNK_REQUESTS, Workload, build_requests
-from blis_sim.workload.lengths import NormalLengths
+from blis_sim.workload.base import CHUNK_REQUESTS, Int64Array, Workload, build_requests
+from blis_sim.workload.prompts import Contents, Prompts
 from blis_sim.workload.request import RequestSpec
 
 
-@dataclass(frozen=True, slots=True)
-class SharedPrefix:
-    """A prefix of ``num_tokens`` in front of every prompt, one of ``num_groups`` texts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnRequests:
+    """Requests of one kind, whenever they arrive.
 
-    num_tokens: int
-    num_groups: int = 1
+    Attributes
+    ----------
+    prompts : Prompts
+        What they say.
+    names : tuple of str
+        Beginning of the names of the random streams: another client has others.
+    max_output_tokens : int or None
+        The client's limit on generated tokens.
+    timeout_us : int or None
+        Clients give up this long after sending, microseconds.
+    slo_class, tenant : str or None
+        Labels of all requests.
+    priority : int
+        Lower is more urgent.
+    session_name : str or None
+        If given, each request begins a session of its own, named so with a number.
+    """
+
+    prompts: Prompts
+    names: tuple[str, ...] = ("workload",)
+    max_output_tokens: int | None = None
+    timeout_us: int | None = None
+    slo_class: str | None = None
+    tenant: str | None = None
+    priority: int = 0
+    session_name: str | None = None
+
+    def walk(self, seed: int) -> Callable[[Iterable[Int64Array]], Iterator[RequestSpec]]:
+        """Return a function that gives requests to arrival times.
+
+        It may be called again: the requests go on where they stopped. They are numbered from
+        0 over all calls.
+        """
+        draw = self.prompts.walk(seed, self.names)
+        num_drawn = 0
+
+        def requests(times_us: Iterable[Int64Array]) -> Iterator[RequestSpec]:
+            nonlocal num_drawn
+            for arrival_us in times_us:
+                first, count = num_drawn, len(arrival_us)
+                num_drawn += count
+                yield from self._build(first, arrival_us, draw(count))
+
+        return requests
+
+    def _build(
+        self, first: int, arrival_us: Int64Array, contents: Contents
+    ) -> Iterator[RequestSpec]:
+        numbers = range(first, first + len(arrival_us))
+        sessions: Iterable[str | None] = repeat(None)
+        if self.session_name is not None:
+            sessions = [f"{self.session_name}-{number}" for number in numbers]
+        rows = zip(
+            numbers,
+            arrival_us.tolist(),
+            contents.prompt_tokens.tolist(),
+            contents.output_tokens.tolist(),
+            repeat(self.max_output_tokens),
+            contents.prefix_group,
+            contents.prefix_tokens,
+            sessions,
+            repeat(0),  # round
+            repeat(self.slo_class),
+            repeat(self.tenant),
+            repeat(self.priority),
+            repeat(self.timeout_us),
+            repeat(None),  # abort_us
+            contents.prompt_id,
+            repeat(None),  # block_hashes
+            repeat(512),  # hash_block_tokens
+            strict=False,
+        )
+        return build_requests(rows)
+
+
+class ArrivalTimes(Protocol):
+    """When requests arrive."""
+
+    def times_us(
+        self, seed: int, names: tuple[str, ...] = ..., chunk: int = ...
+    ) -> Iterator[Int64Array]:
+        """Yield the times in order, microseconds, at most ``chunk`` at once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedWorkload(Workload):
-    """Requests drawn from a seed.
-
-    Arrivals, prompt lengths, output lengths and prefix groups have a random stream each, so
-    that changing one of them leaves the others as they are.
+    """Requests drawn from a seed, at times that depend on nothing else.
 
     Attributes
     ----------
     seed : int
         Seed of the run, >= 0.
-    arrivals : Arrivals
+    arrivals : ArrivalTimes
         When the requests arrive.
-    prompt, output : NormalLengths
-        Their lengths; the prompt without its shared prefix.
-    prefix : SharedPrefix or None
-        Shared prefix, added in front of the drawn prompt; groups are drawn uniformly.
-    max_output_tokens : int or None
-        The client's limit on generated tokens.
-    timeout_us : int or None
-        Clients give up this long after arrival, microseconds.
-    slo_class, tenant : str or None
-        Labels of all requests.
+    drawn : DrawnRequests
+        What arrives.
     last_arrival_us : int or None
-        Where ``num_requests`` is None: the stream ends after the last arrival at or before
-        this time.
+        If given, the stream ends after the last arrival at or before this time.
     chunk_requests : int
         Requests drawn at a time; does not change the stream.
     """
 
     seed: int
-    arrivals: Arrivals
-    prompt: NormalLengths
-    output: NormalLengths
-    prefix: SharedPrefix | None = None
-    max_output_tokens: int | None = None
-    timeout_us: int | None = None
-    slo_class: str | None = None
-    tenant: str | None = None
+    arrivals: ArrivalTimes
+    drawn: DrawnRequests
     last_arrival_us: int | None = None
     chunk_requests: int = CHUNK_REQUESTS
 
     def requests(self) -> Iterator[RequestSpec]:
         """Yield the requests in order of arrival, from the start of the random streams."""
-        prompt_rng = named_stream(self.seed, "workload", "prompt_tokens")
-        output_rng = named_stream(self.seed, "workload", "output_tokens")
-        group_rng = named_stream(self.seed, "workload", "prefix_group")
-        prefix_tokens = self.prefix.num_tokens if self.prefix else 0
-        first_id = 0
-        sizes = chunk_sizes(self.num_requests, self.chunk_requests)
-        for arrival_us in self.arrivals.times_us(self.seed, sizes):
-            drawn = count = len(arrival_us)
-            if self.num_requests is None and self.last_arrival_us is not None:
-                count = int(np.searchsorted(arrival_us, self.last_arrival_us, side="right"))
-            prompt_tokens = self.prompt.draw(prompt_rng, count) + prefix_tokens
-            rows = zip(
-                range(first_id, first_id + count),
-                arrival_us.tolist(),
-                prompt_tokens.tolist(),
-                self.output.draw(output_rng, count).tolist(),
-                repeat(self.max_output_tokens),
-                self._groups(group_rng, count),
-                repeat(prefix_tokens),
-                repeat(None),  # session_id
-                repeat(0),  # round
-                repeat(self.slo_class),
-                repeat(self.tenant),
-                repeat(0),  # priority
-                repeat(self.timeout_us),
-                repeat(None),  # abort_us
-                strict=False,
-            )
-            yield from build_requests(rows)
-            if count < drawn:
-                return
-            first_id += count
+        times_us = self.arrivals.times_us(self.seed, self.drawn.names, self.chunk_requests)
+        if self.last_arrival_us is not None:
+            times_us = _until(self.last_arrival_us, times_us)
+        return self.drawn.walk(self.seed)(times_us)
 
-    def _groups(self, rng: np.random.Generator, count: int) -> Iterable[str | None]:
-        if self.prefix is None:
-            return repeat(None)
-        names = [f"prefix-{number}" for number in range(self.prefix.num_groups)]
-        return [names[number] for number in rng.integers(len(names), size=count).tolist()]
+
+def _until(last_us: int, arrays: Iterable[Int64Array]) -> Iterator[Int64Array]:
+    """Yield the times up to one, in order."""
+    for times_us in arrays:
+        count = int(np.searchsorted(times_us, last_us, side="right"))
+        yield times_us[:count]
+        if count < len(times_us):
+            return

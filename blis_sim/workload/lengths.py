@@ -3,71 +3,139 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from blis_sim.config.scenario import LengthSettings
-from blis_sim.errors import ConfigError
-from blis_sim.workload.base import MAX_TOKENS, Int64Array
+from blis_sim.config.lengths import LengthKind, LengthSettings
+from blis_sim.workload.base import Int64Array
+from blis_sim.workload.distributions import Constant, Distribution, Mixture, Weighted
+from blis_sim.workload.length_kinds import length_parts
+
+_SHOWN_PARTS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class NormalLengths:
-    """Normal lengths, rounded to whole tokens (half to even) and clamped.
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths in whole tokens.
 
-    One standard normal is drawn per length and scaled afterwards, so that changing the mean
-    or the spread moves the lengths of the same requests instead of drawing others.
+    Attributes
+    ----------
+    distribution : Distribution
+        Where they come from.
+    text : str
+        Short description.
     """
 
-    mean_tokens: float
-    stdev_tokens: float
-    min_tokens: int
-    max_tokens: int
-
-    @classmethod
-    def from_settings(cls, where: str, settings: LengthSettings) -> NormalLengths:
-        """Return the distribution that ``settings`` describe.
-
-        Parameters
-        ----------
-        where : str
-            Name of the settings in error messages, e.g. ``workload.prompt``.
-        settings : LengthSettings
-            Mean, standard deviation and bounds in tokens.
-
-        Raises
-        ------
-        ConfigError
-            If the bounds cross, exceed ``MAX_TOKENS``, or leave the mean outside: almost
-            every length would then be the bound, not what was asked for.
-        """
-        if settings.max > MAX_TOKENS:
-            raise ConfigError(f"{where}.max must be <= {MAX_TOKENS} tokens; got {settings.max}")
-        if settings.min > settings.max:
-            raise ConfigError(
-                f"{where}.min must be <= {where}.max ({settings.max} tokens); got {settings.min}"
-            )
-        if not settings.min <= settings.mean <= settings.max:
-            raise ConfigError(
-                f"{where}.mean must be between {where}.min and {where}.max "
-                f"({settings.min} and {settings.max} tokens); got {settings.mean:g}; "
-                "move the mean or the bound"
-            )
-        return cls(settings.mean, settings.stdev, settings.min, settings.max)
+    distribution: Distribution
+    text: str
 
     def draw(self, rng: np.random.Generator, count: int) -> Int64Array:
-        """Return ``count`` lengths in tokens, shape ``(count,)``."""
-        tokens = rng.standard_normal(count)
-        tokens *= self.stdev_tokens
-        tokens += self.mean_tokens
-        np.rint(tokens, out=tokens)
-        np.clip(tokens, self.min_tokens, self.max_tokens, out=tokens)
-        return tokens.astype(np.int64)
+        """Return ``count`` lengths in tokens, shape ``(count,)``.
+
+        The stream of ``rng`` is used up evenly: drawing 10 and then 20 lengths gives the same
+        as drawing 30. Another mean or spread moves the lengths of the same requests.
+        """
+        return self.distribution.draw(rng, count)
+
+    @property
+    def min_tokens(self) -> int:
+        """No length is smaller, tokens."""
+        return self.distribution.minimum
+
+    @property
+    def max_tokens(self) -> int:
+        """No length is larger, tokens."""
+        return self.distribution.maximum
+
+    @property
+    def mean(self) -> float:
+        """Mean of the lengths drawn, that is after rounding and clamping, tokens."""
+        return self.distribution.moments.mean
+
+    @property
+    def variance(self) -> float:
+        """Variance of the lengths drawn, tokens squared."""
+        return self.distribution.moments.variance
+
+    def cdf(self, tokens: float) -> float:
+        """Return the probability of a length of at most ``tokens``."""
+        return self.distribution.cdf(tokens)
 
     def __str__(self) -> str:
-        if self.stdev_tokens == 0:
-            return f"{self.mean_tokens:g} tokens"
+        return self.text
+
+
+def open_lengths(where: str, settings: LengthSettings, unit: str = "tokens") -> Lengths:
+    """Return the lengths that settings describe.
+
+    Parameters
+    ----------
+    where : str
+        Name of the settings in error messages, e.g. ``workload.prompt``.
+    settings : LengthSettings
+        The distribution; a file is read now.
+    unit : str
+        What is counted, for messages and the description.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is given that the kind of distribution does not use, one is missing that
+        it needs, they contradict each other, or a file is malformed.
+    """
+    parts = length_parts(where, settings, unit)
+    singles = [part.distribution for part in parts]
+    distribution: Distribution = Mixture(parts)
+    if len(parts) == 1:
+        distribution = singles[0]
+    elif all(isinstance(single, Constant) for single in singles):
+        distribution = Weighted([s.minimum for s in singles], [part.weight for part in parts])
+    return Lengths(distribution, _text(settings, distribution, unit))
+
+
+class NormalLengths(Lengths):
+    """Lengths under their former name."""
+
+    @staticmethod
+    def from_settings(where: str, settings: LengthSettings) -> NormalLengths:
+        """Return what :func:`open_lengths` returns."""
+        return cast("NormalLengths", open_lengths(where, settings))
+
+
+def _text(settings: LengthSettings, distribution: Distribution, unit: str) -> str:
+    span = f"{distribution.minimum}..{distribution.maximum} {unit}"
+    match settings.kind:
+        case LengthKind.UNIFORM:
+            return f"uniform {span}"
+        case LengthKind.EMPIRICAL:
+            return f"empirical{f' from {settings.file.name}' if settings.file else ''} {span}"
+        case LengthKind.MIXTURE:
+            return f"mixture ({_part_texts(settings)}) {span}"
+    within = f"within {settings.min}..{settings.max} {unit}"
+    if settings.kind == LengthKind.PARETO_LOGNORMAL:
         return (
-            f"normal {self.mean_tokens:g}/{self.stdev_tokens:g} "
-            f"within {self.min_tokens}..{self.max_tokens} tokens"
+            f"{settings.pareto_share:g} pareto {settings.pareto_alpha:g} from "
+            f"{settings.pareto_min:g}, else lognormal mu {settings.mu:g} sigma "
+            f"{settings.sigma:g} {within}"
         )
+    if isinstance(distribution, Constant):
+        return f"{distribution.value if settings.mean is None else settings.mean:g} {unit}"
+    if settings.kind == LengthKind.EXPONENTIAL:
+        return f"exponential {settings.mean:g} {within}"
+    if settings.mu is not None:
+        return f"lognormal mu {settings.mu:g} sigma {settings.sigma:g} {within}"
+    return f"{settings.kind.value} {settings.mean:g}/{settings.stdev:g} {within}"
+
+
+def _part_texts(settings: LengthSettings) -> str:
+    """Return the parts as in the short form ``256:0.5|4096:0.5``, as far as that goes."""
+    parts = settings.parts or ()
+    texts = []
+    for part in parts[:_SHOWN_PARTS]:
+        kind = "" if part.kind == LengthKind.CONSTANT else f"{part.kind.value} "
+        mean = "" if part.mean is None else f"{part.mean:g}"
+        texts.append(f"{(kind + mean).strip()}:{part.weight:g}")
+    if len(parts) > _SHOWN_PARTS:
+        texts.append(f"{len(parts) - _SHOWN_PARTS} more")
+    return "|".join(texts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from blis_sim.config.scenario import LengthSettings
+from blis_sim.config.lengths import LengthSettings
 from blis_sim.errors import ConfigError, unknown_name
 
 

@@ -1,29 +1,23 @@
-"""Replay of a trace: which rows, at what rate, and the lazy stream over its columns."""
+"""Replay of a trace: the lazy stream over its columns."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
-from blis_sim.config.scenario import WorkloadSettings
+from blis_sim.config.workload import LoadSettings
 from blis_sim.errors import ConfigError
 from blis_sim.units import US_PER_S, seconds_to_us
-from blis_sim.workload.base import (
-    CHUNK_REQUESTS,
-    MAX_TIME_US,
-    Int64Array,
-    Workload,
-    build_requests,
-)
-from blis_sim.workload.cells import ABSENT
-from blis_sim.workload.columns import LabelColumn, TraceColumns
+from blis_sim.workload.base import CHUNK_REQUESTS, Int64Array, Workload, build_requests
+from blis_sim.workload.cells import ABSENT, ABSENT_PRIORITY
+from blis_sim.workload.columns import LabelColumn, ReadOptions, TraceColumns
 from blis_sim.workload.request import RequestSpec
 from blis_sim.workload.trace import read_trace
+from blis_sim.workload.trace_rows import ArrivalTimes, ChosenRows, choose_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +28,21 @@ class TraceWorkload(Workload):
     ----------
     columns : TraceColumns
         The rows to replay, in order of arrival.
+    arrival_us : numpy.ndarray
+        When each of them arrives, microseconds, never decreasing.
     request_ids : numpy.ndarray
         Position of each of them among the rows used, in file order.
-    defaults : WorkloadSettings
-        ``max_output_tokens``, ``timeout_s``, ``slo_class`` and ``tenant`` for rows that do
-        not say otherwise.
+    defaults : LoadSettings
+        ``max_output_tokens``, ``timeout_s``, ``slo_class``, ``tenant`` and ``priority`` for
+        rows that do not say otherwise.
     chunk_requests : int
         Rows turned into requests at a time; does not change the stream.
     """
 
     columns: TraceColumns
+    arrival_us: Int64Array
     request_ids: Int64Array
-    defaults: WorkloadSettings
+    defaults: LoadSettings
     chunk_requests: int = CHUNK_REQUESTS
 
     def requests(self) -> Iterator[RequestSpec]:
@@ -60,7 +57,7 @@ class TraceWorkload(Workload):
         timeout_us = None if defaults.timeout_s is None else seconds_to_us(defaults.timeout_s)
         return zip(
             self.request_ids[part].tolist(),
-            columns.arrival_us[part].tolist(),
+            self.arrival_us[part].tolist(),
             columns.prompt_tokens[part].tolist(),
             columns.output_tokens[part].tolist(),
             _optional(columns.max_output_tokens, part, defaults.max_output_tokens),
@@ -70,9 +67,12 @@ class TraceWorkload(Workload):
             _numbers(columns.round, part),
             _labels(columns.slo_class, part, defaults.slo_class),
             _labels(columns.tenant, part, defaults.tenant),
-            _numbers(columns.priority, part),
+            _optional(columns.priority, part, defaults.priority or 0, ABSENT_PRIORITY),
             _optional(columns.timeout_us, part, timeout_us),
             _optional(columns.abort_us, part, None),
+            _labels(columns.prompt_id, part, None),
+            repeat(None) if columns.block_hashes is None else columns.block_hashes.rows(part),
+            repeat(columns.hash_block_tokens),
             strict=False,
         )
 
@@ -81,10 +81,12 @@ def _numbers(column: Int64Array | None, part: slice) -> Iterable[int]:
     return repeat(0) if column is None else column[part].tolist()
 
 
-def _optional(column: Int64Array | None, part: slice, default: int | None) -> Iterable[int | None]:
+def _optional(
+    column: Int64Array | None, part: slice, default: int | None, absent: int = ABSENT
+) -> Iterable[int | None]:
     if column is None:
         return repeat(default)
-    return [default if value == ABSENT else value for value in column[part].tolist()]
+    return [default if value == absent else value for value in column[part].tolist()]
 
 
 def _labels(column: LabelColumn | None, part: slice, default: str | None) -> Iterable[str | None]:
@@ -94,97 +96,71 @@ def _labels(column: LabelColumn | None, part: slice, default: str | None) -> Ite
     return [names[code] for code in column.codes[part].tolist()]
 
 
-def open_trace(settings: WorkloadSettings) -> TraceWorkload:
+def open_trace(settings: LoadSettings, arrival_times: ArrivalTimes | None = None) -> TraceWorkload:
     """Read the trace that ``settings`` name, choose its rows and set its rate.
 
-    The first ``num_requests`` in order of arrival are used (all by default). A mean rate is
-    the number of gaps over the time from the first to the last arrival used; the first
-    arrival stays where it is.
+    Of the rows in order of arrival those with start_s <= time < start_s + duration_s are
+    used, and of these the first ``num_requests``; ``start_s`` becomes time 0. Times count from
+    the trace's own time 0: its earliest row, where it has points in time (Azure, results of
+    benchmarks), else the zero of its clock. A mean rate is the number of gaps over the time
+    from the first to the last arrival used; the first arrival stays where it is.
+
+    Parameters
+    ----------
+    settings : LoadSettings
+        ``trace`` and what to do with it.
+    arrival_times : callable, optional
+        Draws arrivals: from a count to at most so many times, microseconds, sorted. Used for
+        a trace without times, and instead of the recorded times where ``settings`` give
+        ``arrivals``, ``stages`` or a ``rate_curve``.
 
     Raises
     ------
     TraceError
         If the file is not acceptable.
     ConfigError
-        If the settings ask for more than the trace has.
+        If the settings ask for what the trace does not have.
     """
     if settings.trace is None:
         raise ConfigError("workload.trace must be a path; got nothing")
-    columns, trace_format = read_trace(settings.trace, settings.trace_format)
-    total = len(columns.arrival_us)
-    count = total if settings.num_requests is None else settings.num_requests
-    if count > total:
-        raise ConfigError(
-            f"workload.num_requests must be at most the {total} requests of {settings.trace}; "
-            f"got {count}"
-        )
+    options = ReadOptions(settings.skip_bad_rows, settings.tokens_per_word)
+    columns, trace_format = read_trace(settings.trace, settings.trace_format, options)
+    total = len(columns.prompt_tokens)
+    chosen = choose_rows(columns.arrival_us, total, settings, arrival_times)
+    count = len(chosen.rows)
     notices = list(columns.notices)
-    order = np.argsort(columns.arrival_us, kind="stable")[:count]
     # The rank of each row among those used: the identity, when the trace is sorted.
     request_ids = np.empty(count, dtype=np.int64)
-    request_ids[np.argsort(order, kind="stable")] = np.arange(count)
+    request_ids[np.argsort(chosen.rows, kind="stable")] = np.arange(count)
     if not np.array_equal(request_ids, np.arange(count)):
         notices.append(
             f"{settings.trace}: rows are not in order of arrival; they are replayed by arrival, "
             "and request_id is their place in the file"
         )
-    columns = columns.take(order)
-    columns = replace(columns, arrival_us=_rescaled(columns.arrival_us, settings))
+    columns = columns.take(chosen.rows)
     return TraceWorkload(
         num_requests=count,
-        description=_description(columns.arrival_us, settings, trace_format.title, total),
+        description=_description(chosen, settings, trace_format.title, total),
         source=settings.trace,
         notices=notices,
         slo_classes=_used_labels(columns.slo_class, settings.slo_class),
         tenants=_used_labels(columns.tenant, settings.tenant),
         columns=columns,
+        arrival_us=chosen.arrival_us,
         request_ids=request_ids,
         defaults=settings,
     )
 
 
-def _rescaled(arrival_us: Int64Array, settings: WorkloadSettings) -> Int64Array:
-    """Return the arrivals at the rate asked for, whole microseconds, never decreasing."""
-    first, span_us = int(arrival_us[0]), int(arrival_us[-1] - arrival_us[0])
-    if settings.request_rate is not None:
-        if math.isinf(settings.request_rate):
-            return np.full_like(arrival_us, first)
-        if span_us == 0:
-            raise ConfigError(
-                f"workload.request_rate must not be set when all requests used from "
-                f"{settings.trace} arrive at one instant; got {settings.request_rate:g} requests/s"
-            )
-        new_span_us = (len(arrival_us) - 1) * US_PER_S / settings.request_rate
-        where, value = "request_rate", settings.request_rate
-    elif settings.rate_scale is not None:
-        new_span_us = span_us / settings.rate_scale
-        where, value = "rate_scale", settings.rate_scale
-    else:
-        return arrival_us
-    if first + new_span_us > MAX_TIME_US:
-        raise ConfigError(
-            f"workload.{where} must be large enough for the last arrival to be within "
-            f"{MAX_TIME_US // US_PER_S} s; got {value:g}"
-        )
-    # Dividing by the span first makes the last quotient exactly 1.
-    offsets = (arrival_us - first) / max(span_us, 1) * new_span_us
-    return first + np.rint(offsets).astype(np.int64)
-
-
-def _description(
-    arrival_us: Int64Array, settings: WorkloadSettings, title: str, total: int
-) -> str:
+def _description(chosen: ChosenRows, settings: LoadSettings, title: str, total: int) -> str:
+    arrival_us = chosen.arrival_us
     count, span_us = len(arrival_us), int(arrival_us[-1] - arrival_us[0])
     of_all = "" if count == total else f" of {total:,}"
     name = "" if settings.trace is None else settings.trace.name
     text = f"trace {name} ({title}): {count:,}{of_all} requests over {span_us / US_PER_S:,.1f} s"
     if span_us:
         text += f", mean rate {(count - 1) * US_PER_S / span_us:.4g} requests/s"
-    if settings.request_rate is not None:
-        text += f" (rescaled to {settings.request_rate:g} requests/s)"
-    if settings.rate_scale is not None:
-        text += f" (rate scaled by {settings.rate_scale:g})"
-    return text
+    return text + "".join(f" ({note})" for note in chosen.notes)
 
 
 def _used_labels(column: LabelColumn | None, default: str | None) -> tuple[str, ...]:

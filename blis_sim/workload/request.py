@@ -41,6 +41,14 @@ class RequestSpec(NamedTuple):
         The client gives up this long after arrival; counted ``timed_out``.
     abort_us : int or None
         The client disconnects this long after arrival; counted ``aborted``.
+    prompt_id : str or None
+        Requests with the same one (and the same prefix) have the same prompt.
+    block_hashes : tuple of int or None
+        Identity of the prompt, ``hash_block_tokens`` tokens at a time; the last one may be
+        partial. A number stands for its tokens and all before them: equal numbers mean equal
+        prompts up to there. Given instead of a prefix, a prompt_id and a session's content.
+    hash_block_tokens : int
+        Tokens per entry of ``block_hashes``, >= 1.
     """
 
     request_id: int
@@ -57,3 +65,6 @@ class RequestSpec(NamedTuple):
     priority: int = 0
     timeout_us: int | None = None
     abort_us: int | None = None
+    prompt_id: str | None = None
+    block_hashes: tuple[int, ...] | None = None
+    hash_block_tokens: int = 512

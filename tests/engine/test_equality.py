@@ -107,6 +107,10 @@ MODELS = {
 }
 
 
+SHARING = ("nothing", "group", "session", "group session", "prompt", "group prompt", "hashes")
+"""What a request may share; several of them in one text add up."""
+
+
 @dataclass
 class Case:
     model: str
@@ -130,13 +134,22 @@ def engines(draw):
         max_num_batched_tokens=budget if chunked else max(budget, max_model_len),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 8])) if chunked else 0,
         num_kv_blocks=smallest_pool
-        + draw(st.integers(0, smallest_pool // 2) | st.sampled_from([0, 0, 0, 0, 400])),
+        + draw(st.integers(0, smallest_pool // 2) | st.sampled_from([0, 0, 0, 0, 0, 0, 400])),
         prefix_caching=draw(st.sampled_from([True] * 7 + [False])),
         policy=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),
         async_scheduling=draw(st.booleans()),
         reserve_full_sequence=draw(st.sampled_from([False, False, True])),
         horizon_us=draw(st.sampled_from([None, None, None, 700, 3000])),
     )
+
+
+@st.composite
+def hashes(draw, prompt, piece):
+    """One path of a tree that forks at the root: a number tells all that stand before it."""
+    branch = draw(st.integers(0, 1))
+    turn = draw(st.integers(0, 2))
+    numbers = [depth + 100 * branch for depth in range(-(-prompt // piece))]
+    return tuple(n + 1000 * piece + 10 * turn * (d > turn) for d, n in enumerate(numbers))
 
 
 @st.composite
@@ -147,13 +160,18 @@ def cases(draw):
         st.sampled_from(["round blackbox", "round blackbox", "long steps", *sorted(MODELS)])
     )
     grid = 10 if model == "round blackbox" else draw(st.sampled_from([1, 10]))
+    often = draw(st.sampled_from(["nothing", "group", "group", *SHARING]))
+    piece = draw(st.sampled_from([1, 3, 4, 8]))
     spread = draw(st.sampled_from([1, 4, 15, 60]))
     requests, arrival = [], 0
-    for number in range(draw(st.integers(2, 12))):
+    for number in range(draw(st.integers(3, 14))):
         arrival += grid * draw(st.integers(0, spread))
         prompt = draw(st.integers(1, longest))
-        group = draw(st.sampled_from([None, None, "a", "a", "b"]))
-        session = draw(st.sampled_from([None, None, None, None, "s", "t"]))
+        shared = draw(st.sampled_from(["nothing", "nothing", often, often, often, *SHARING]))
+        group = draw(st.sampled_from(["a", "a", "b"])) if "group" in shared else None
+        session = draw(st.sampled_from(["s", "t"])) if "session" in shared else None
+        prompt_id = draw(st.sampled_from(["p", "p", "q"])) if "prompt" in shared else None
+        hashed = shared == "hashes"
         patience = draw(st.sampled_from([None, None, None, "timeout", "abort"]))
         delay = grid * draw(st.integers(1, 8) | st.integers(1, 150)) if patience else None
         requests.append(
@@ -169,6 +187,9 @@ def cases(draw):
                 priority=draw(st.integers(0, 2)),
                 timeout_us=delay if patience == "timeout" else None,
                 abort_us=delay if patience == "abort" else None,
+                prompt_id=prompt_id,
+                block_hashes=draw(hashes(prompt, piece)) if hashed else None,
+                hash_block_tokens=piece if hashed else 512,
             )
         )
     return Case(model, engine, requests)
@@ -243,6 +264,8 @@ class Reach:
         self.seen["preempts"] += reference.counters["num_preemptions"] > 0
         self.seen["head refused for blocks"] += reached["refused_passes"] > 0
         self.seen["shared hit"] += reached["group_hits"] + reached["session_hits"] > 0
+        self.seen["prompt hit"] += reached["prompt_hits"] > 0
+        self.seen["hash hit"] += reached["hash_hits"] > 0
         self.seen["own hit"] += reached["own_hits"] > 0
         self.seen["waiting abort"] += reached["waiting_aborts"] > 0
         self.seen["boundary arrival"] += reached["boundary_arrivals"] > 0
@@ -278,6 +301,8 @@ def test_coalesced_equals_plain_equals_reference():
         "preempts": 0.2,
         "head refused for blocks": 0.2,
         "shared hit": 0.2,
+        "prompt hit": 0.015,
+        "hash hit": 0.03,
         "own hit": 0.1,
         "waiting abort": 0.1,
         "boundary arrival": 0.1,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blis_sim.engine.frontend import FAR_US, Frontend
+from blis_sim.engine.frontend import FAR_US, StreamFrontend
 from blis_sim.engine.request import Request, State
 from blis_sim.workload.request import RequestSpec
 
@@ -29,14 +29,14 @@ class Stream:
 
 def make_frontend(
     stream: Stream, *, per_token_us: float = 0, horizon_us: int | None = None
-) -> Frontend:
+) -> StreamFrontend:
     """Return a started frontend that takes ``per_token_us`` per prompt token."""
 
     def accept(spec: RequestSpec) -> Request | None:
         return make_request(**spec._asdict()) if spec.output_tokens else None
 
     latency = make_blackbox(alpha=(0, per_token_us, 0))
-    frontend = Frontend(stream, latency, accept, 0, horizon_us)
+    frontend = StreamFrontend(stream, latency, accept, 0, horizon_us)
     frontend.start()
     return frontend
 

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-from blis_sim.config.scenario import WorkloadSettings
+from blis_sim.config.workload import WorkloadSettings
 from blis_sim.workload.base import Workload
 from blis_sim.workload.request import RequestSpec
 from blis_sim.workload.stream import open_workload

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blis_sim.config.scenario import LengthSettings
+from blis_sim.config.lengths import LengthSettings
 from blis_sim.workload.generator import GeneratedWorkload
 from blis_sim.workload.request import RequestSpec
 

@@ -11,7 +11,7 @@ import pytest
 from blis_sim.catalog.paths import workloads_dir
 from blis_sim.errors import ConfigError
 
-from .builders import make_requests, make_workload, replay, write_trace
+from .trace_builders import make_requests, make_workload, replay, write_json, write_trace
 
 HEAD = "arrival_us,prompt_tokens,output_tokens"
 TEXT = f"{HEAD}\n1000000,10,1\n1000000,20,2\n2000000,30,3\n5000000,40,4\n"
@@ -85,12 +85,6 @@ def test_more_requests_than_rows_are_refused(tmp_path: Path) -> None:
     assert len(arrivals(tmp_path, num_requests=4)) == 4
 
 
-def test_horizon_and_seed_do_not_change_a_trace(tmp_path: Path) -> None:
-    """A trace is what it is; the consumer stops at the horizon."""
-    path = write_trace(tmp_path, TEXT)
-    assert make_requests(1, 2_000_000, trace=path) == make_requests(2, trace=path)
-
-
 def test_walking_a_trace_takes_little_memory(tmp_path: Path) -> None:
     """Beyond its columns a trace costs one chunk of requests."""
     path = write_trace(tmp_path, f"{HEAD}\n" + "5,1,1\n" * 200_000)
@@ -124,3 +118,89 @@ def test_the_bundled_trace() -> None:
     assert all(r.prompt_tokens >= r.prefix_tokens + 8 for r in requests)
     assert all(1 <= r.output_tokens <= 1500 for r in requests)
     assert list(islice(workload, 5)) == requests[:5]
+
+
+def test_window_takes_rows_from_its_start_to_before_its_end(tmp_path: Path) -> None:
+    """start <= t < start + duration, and the start becomes time 0."""
+    assert arrivals(tmp_path, start_s=1, duration_s=4) == [0, 0, 1_000_000]
+    assert arrivals(tmp_path, start_s=1.5) == [500_000, 3_500_000]
+    assert arrivals(tmp_path, duration_s=2) == [1_000_000] * 2
+    assert arrivals(tmp_path, start_s=0) == arrivals(tmp_path)
+
+
+def test_window_then_count_then_rate(tmp_path: Path) -> None:
+    """The count is of the window's rows and the rate that of the rows used."""
+    found = arrivals(tmp_path, start_s=1, num_requests=3, rate_scale=2)
+    assert found == [0, 0, 500_000]
+    path = write_trace(tmp_path, TEXT)
+    workload = make_workload(trace=path, start_s=1, duration_s=2, num_requests=2)
+    assert workload.description == (
+        "trace trace.csv (blis_sim CSV): 2 of 4 requests over 0.0 s (from 1 s to 3 s of it)"
+    )
+    with pytest.raises(
+        ConfigError, match=r"at most the 3 requests of .* in the window of start_s"
+    ):
+        make_workload(trace=path, duration_s=3, num_requests=4)
+
+
+def test_window_of_an_unsorted_trace(tmp_path: Path) -> None:
+    """Rows are chosen by time; ids are places in the file among the rows used."""
+    text = f"{HEAD}\n5000000,50,1\n2000000,20,1\n9000000,90,1\n1000000,10,1\n"
+    found = [(r.request_id, r.prompt_tokens) for r in replay(tmp_path, text, start_s=2)]
+    assert found == [(1, 20), (0, 50), (2, 90)]
+
+
+@pytest.mark.parametrize("window", [{"start_s": 6}, {"start_s": 3, "duration_s": 2}])
+def test_an_empty_window_names_the_span(tmp_path: Path, window: dict[str, float]) -> None:
+    """The message says when the requests of the trace arrive."""
+    with pytest.raises(ConfigError, match=r"at least one request of .* from 1 s to 5 s; got"):
+        arrivals(tmp_path, **window)
+
+
+def test_drawn_arrivals_replace_the_recorded_ones(tmp_path: Path) -> None:
+    """Only where the settings say how to draw them; a rate alone stretches the gaps."""
+    path = write_trace(tmp_path, TEXT)
+
+    def drawn(count: int) -> np.ndarray:
+        return np.arange(count) * 10
+
+    workload = make_workload(drawn, trace=path, arrivals="constant", request_rate=5, start_s=2)
+    assert [(r.arrival_us, r.prompt_tokens) for r in workload] == [(0, 30), (10, 40)]
+    assert "arrivals drawn; the recorded ones are not used" in workload.description
+    rescaled = make_requests(drawn, trace=path, request_rate=1.5)
+    assert rescaled == make_requests(trace=path, request_rate=1.5)
+    stages = [{"rate": 1, "duration_s": 2}]
+    assert [r.arrival_us for r in make_requests(drawn, trace=path, stages=stages)] == [
+        0,
+        10,
+        20,
+        30,
+    ]
+
+
+def test_fewer_drawn_arrivals_than_rows_end_the_load(tmp_path: Path) -> None:
+    """Stages that are over leave the rest of the rows unused."""
+    path = write_trace(tmp_path, TEXT)
+    workload = make_workload(lambda _: np.array([7, 8]), trace=path, arrivals="poisson")
+    assert [(r.arrival_us, r.prompt_tokens) for r in workload] == [(7, 10), (8, 20)]
+    assert workload.num_requests == 2
+    with pytest.raises(ConfigError, match=r"arrivals must give at least one arrival .*got none"):
+        make_workload(lambda _: np.array([], dtype=int), trace=path, arrivals="poisson")
+    with pytest.raises(ConfigError, match=r"rate_scale must not be set when arrivals are drawn"):
+        make_workload(np.arange, trace=path, arrivals="poisson", rate_scale=2)
+
+
+def test_traces_without_times(tmp_path: Path) -> None:
+    """They need drawn arrivals; a duration ends them, and there is no start to skip to."""
+    turn = {"from": "human", "value": "word " * 9}
+    path = write_json(tmp_path, [{"conversations": [turn, turn]}] * 4)
+
+    def each_second(count: int) -> np.ndarray:
+        return np.arange(1, count + 1) * 1_000_000
+
+    found = make_requests(each_second, trace=path, request_rate=1, duration_s=3)
+    assert [r.arrival_us for r in found] == [1_000_000, 2_000_000]
+    with pytest.raises(ConfigError, match=r"request_rate must be given to replay .*no arrival ti"):
+        make_workload(trace=path)
+    with pytest.raises(ConfigError, match=r"start_s must not be set when .* no arrival times"):
+        make_workload(each_second, trace=path, start_s=1)

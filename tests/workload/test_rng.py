@@ -12,7 +12,7 @@ from blis_sim.rng import named_stream
 
 _PROGRAM = """
 import hashlib
-from blis_sim.config.scenario import WorkloadSettings
+from blis_sim.config.workload import WorkloadSettings
 from blis_sim.workload.stream import open_workload
 settings = WorkloadSettings(
     num_requests=3000, burstiness=0.7, prefix_tokens=64, num_prefix_groups=5

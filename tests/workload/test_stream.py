@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from blis_sim.config.scenario import LengthSettings
+from blis_sim.config.lengths import LengthSettings
 from blis_sim.errors import ConfigError
 
 from .builders import make_requests, make_workload, write_trace

@@ -9,7 +9,7 @@ import pytest
 from blis_sim.workload.replay import TraceWorkload
 from blis_sim.workload.request import RequestSpec
 
-from .builders import SHARED_TRACES, make_requests, make_workload, replay, write_trace
+from .trace_builders import SHARED_TRACES, make_requests, make_workload, replay, write_trace
 
 HEAD = "arrival_s,prompt_tokens,output_tokens"
 FULL = (

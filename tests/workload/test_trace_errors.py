@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from blis_sim.errors import BlisError, TraceError
 from blis_sim.workload.request import RequestSpec
 
-from .builders import make_requests, make_workload, write_trace
+from .trace_builders import make_requests, make_workload, write_trace
 
 HEAD = "arrival_s,prompt_tokens,output_tokens"
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
@@ -22,12 +22,25 @@ TOKENS = r"from 1 to 2147483647; got"
 
 # label, text of the file, what follows the path in the message
 BAD_FILES: list[tuple[str, str, str]] = [
-    ("empty", "", r": trace must have a header and at least one request; got no text"),
-    ("blank lines", "\n\n\n", r": trace must have a header and at least one request; got no"),
+    ("empty", "", r": trace must have at least one request; got no text"),
+    ("blank lines", "\n\n\n", r": trace must have at least one request; got no text"),
     ("header only", f"{HEAD}\n", r": trace must have at least one request; got a header and no"),
-    ("no header", "0.5,100,20\n1,5,6\n", r":1: first line must be a header .*; got '0\.5,100,20'"),
-    ("other file", '{"timestamp": 0, "a": 1}\n{}\n', r":1: first line must be a header"),
-    ("semicolons", "arrival_s;prompt_tokens\n1;2\n", r":1: first line must be a header"),
+    (
+        "no header",
+        "0.5,100,20\n1,5,6\n",
+        r": trace must be in a known format \(azure, moon.*; got a first line '0\.5,100,20'; if",
+    ),
+    (
+        "other file",
+        '{"timestamp": 0, "a": {"b": 1}}\n{}\n',
+        r": trace must be in a known format .*; got JSON with the keys 'timestamp', 'a'; if it",
+    ),
+    ("no object", "[1, 2]", r": trace must be in a known .*; got JSON without any object"),
+    (
+        "semicolons",
+        "arrival_s;prompt_tokens\n1;2\n",
+        r": trace must be in a known .*; got a first line 'arrival_s;prompt_tokens'",
+    ),
     ("unknown", f"{HEAD},prio\n0,1,1,1\n", r":1: column must be a known .*'prio'; .*priority"),
     ("unnamed", f"{HEAD},\n0,1,1,\n", r":1: column 4 must have a name; got an empty cell"),
     ("duplicate", f"{HEAD},arrival_s\n0,1,1,0\n", r":1: column 'arrival_s' must be there once"),
@@ -214,8 +227,8 @@ def test_a_malformed_trace_is_one_clear_line(
 
 
 NOT_TEXT: list[tuple[str, bytes, str]] = [
-    ("binary", b"\x89PNG\r\n\0\0\0", r": trace must be a UTF-8 text file; got binary data"),
-    ("utf-16", HEAD.encode("utf-16"), r": trace must be a UTF-8 text file; got binary data"),
+    ("binary", b"\x89PNG\r\n\0\0\0", r": trace must be a UTF-8 text file or Parquet; got binary"),
+    ("utf-16", HEAD.encode("utf-16"), r": trace must be a UTF-8 text file or Parquet; got binary"),
     (
         "latin-1 cell",
         f"{HEAD},tenant\n0,1,1,caf".encode() + b"\xe9\n",
@@ -238,8 +251,16 @@ NOT_TEXT: list[tuple[str, bytes, str]] = [
         r": trace must be an intact gzip",
     ),
     ("bad gzip", b"\x1f\x8b\x08 not gzip at all", r": trace must be "),
-    ("gzip of nothing", gzip.compress(b""), r": trace must have a header .*; got no text"),
-    ("gzip of binary", gzip.compress(b"a\0b"), r": trace must be a UTF-8 text file; got binary"),
+    (
+        "gzip of nothing",
+        gzip.compress(b""),
+        r": trace must have at least one request; got no text",
+    ),
+    (
+        "gzip of binary",
+        gzip.compress(b"a\0b"),
+        r": trace must be a UTF-8 text file or Parquet; got",
+    ),
 ]
 
 

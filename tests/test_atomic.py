@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from blis_sim.atomic import atomic_write, check_output_path
 from blis_sim.errors import ConfigError
-from blis_sim.report.atomic import atomic_write, check_output_path
 
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from blis_sim.errors import ConfigError
+
+_GZIP_LEVEL = 4
 
 
 @contextmanager
@@ -52,6 +57,20 @@ def _one_line_errors(path: str | Path) -> Iterator[None]:
         raise ConfigError(
             f"output file {path} must be writable; got: {reason}; choose another path"
         ) from error
+
+
+@contextmanager
+def open_text(path: Path, *, compressed: bool) -> Iterator[TextIO]:
+    """Open a UTF-8 text file for writing, gzip or plain; line ends are written as they are."""
+    if not compressed:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        return
+    with path.open("wb") as raw:
+        # No name and no time inside: the same text is the same bytes.
+        packed = gzip.GzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
+        with packed, io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream:
+            yield stream
 
 
 def check_output_path(path: str | Path, flag: str) -> None:

@@ -1,0 +1,1 @@
+"""The trace formats that can be read, one class each."""

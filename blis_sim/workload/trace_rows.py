@@ -1,0 +1,180 @@
+"""Which rows of a trace are replayed, and when they arrive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from blis_sim.config.workload import LoadSettings
+from blis_sim.errors import ConfigError
+from blis_sim.units import US_PER_S, seconds_to_us
+from blis_sim.workload.base import MAX_TIME_US, Int64Array
+
+ArrivalTimes = Callable[[int], Int64Array]
+"""Draws arrivals: from a count to at most so many times, microseconds, sorted."""
+
+_DRAWN_BY = ("arrivals", "stages", "rate_curve")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRows:
+    """The rows to replay.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray
+        Their positions in the file, in order of arrival; at least one.
+    arrival_us : numpy.ndarray
+        When they arrive, microseconds, never decreasing.
+    notes : list of str
+        What was done to the trace, for its description.
+    """
+
+    rows: Int64Array
+    arrival_us: Int64Array
+    notes: list[str]
+
+
+def choose_rows(
+    recorded_us: Int64Array | None,
+    total: int,
+    settings: LoadSettings,
+    arrival_times: ArrivalTimes | None,
+) -> ChosenRows:
+    """Apply the window, then ``num_requests``, then the rate or drawn arrivals.
+
+    Parameters
+    ----------
+    recorded_us : numpy.ndarray or None
+        Arrivals the trace has, microseconds, in file order.
+    total : int
+        Rows of the trace, >= 1.
+    settings : LoadSettings
+        ``start_s``, ``duration_s``, ``num_requests``, ``request_rate``, ``rate_scale``, and
+        ``arrivals``, ``stages`` or ``rate_curve``.
+    arrival_times : callable or None
+        Draws arrivals, for a trace without times or where the settings ask for it.
+
+    Raises
+    ------
+    ConfigError
+        If the settings ask for what the trace does not have.
+    """
+    if settings.request_rate is not None and settings.rate_scale is not None:
+        raise ConfigError(
+            "workload.rate_scale must not be set together with workload.request_rate; "
+            f"got {settings.rate_scale:g} and {settings.request_rate:g}; leave one out"
+        )
+    notes: list[str] = []
+    rows = _in_window(recorded_us, total, settings, notes)
+    count = len(rows) if settings.num_requests is None else settings.num_requests
+    if count > len(rows):
+        where = "" if len(rows) == total else " in the window of start_s and duration_s"
+        raise ConfigError(
+            f"workload.num_requests must be at most the {len(rows)} requests of "
+            f"{settings.trace}{where}; got {count}"
+        )
+    rows = rows[:count]
+    if recorded_us is not None and not (arrival_times and _asks_for_drawn(settings)):
+        start_us = seconds_to_us(settings.start_s or 0)
+        arrival_us = _rescaled(recorded_us[rows] - start_us, settings)
+        if settings.request_rate is not None:
+            notes.append(f"rescaled to {settings.request_rate:g} requests/s")
+        if settings.rate_scale is not None:
+            notes.append(f"rate scaled by {settings.rate_scale:g}")
+        return ChosenRows(rows, arrival_us, notes)
+    arrival_us = _drawn(count, recorded_us is None, settings, arrival_times)
+    had = "the trace has none" if recorded_us is None else "the recorded ones are not used"
+    notes.append(f"arrivals drawn; {had}")
+    return ChosenRows(rows[: len(arrival_us)], arrival_us, notes)
+
+
+def _asks_for_drawn(settings: LoadSettings) -> bool:
+    """Return whether the user says how arrivals are drawn, beyond a mean rate."""
+    given = settings.model_fields_set
+    return any(name in given and getattr(settings, name) is not None for name in _DRAWN_BY)
+
+
+def _in_window(
+    recorded_us: Int64Array | None, total: int, settings: LoadSettings, notes: list[str]
+) -> Int64Array:
+    """Return the rows of the window, in order of arrival."""
+    if recorded_us is None:
+        if settings.start_s is not None:
+            raise ConfigError(
+                f"workload.start_s must not be set when {settings.trace} is replayed, which has "
+                f"no arrival times; got {settings.start_s:g} s; leave it out"
+            )
+        return np.arange(total)
+    rows = np.argsort(recorded_us, kind="stable")
+    if settings.start_s is None and settings.duration_s is None:
+        return rows
+    times_us = recorded_us[rows]
+    start_s, duration_s = settings.start_s or 0.0, settings.duration_s or math.inf
+    # Compared as floats: an end may be beyond 64 bits of microseconds.
+    bounds_us = np.array([start_s, start_s + duration_s]) * US_PER_S
+    first, last = np.searchsorted(times_us.astype(np.float64), np.rint(bounds_us))
+    if first == last:
+        raise ConfigError(
+            f"workload.start_s and duration_s must leave at least one request of "
+            f"{settings.trace}, whose requests arrive from {times_us[0] / US_PER_S:g} s to "
+            f"{times_us[-1] / US_PER_S:g} s; got {start_s:g} s and {duration_s:g} s"
+        )
+    end = "the end" if math.isinf(duration_s) else f"{start_s + duration_s:g} s"
+    notes.append(f"from {start_s:g} s to {end} of it")
+    return rows[first:last]
+
+
+def _drawn(
+    count: int, times_missing: bool, settings: LoadSettings, arrival_times: ArrivalTimes | None
+) -> Int64Array:
+    """Return drawn arrivals of at most ``count`` requests."""
+    if arrival_times is None:
+        raise ConfigError(
+            f"workload.request_rate must be given to replay {settings.trace}, which has no "
+            "arrival times; got nothing; give a rate in requests/s, inf = all at once, or stages"
+        )
+    if settings.rate_scale is not None:
+        raise ConfigError(
+            "workload.rate_scale must not be set when arrivals are drawn; "
+            f"got {settings.rate_scale:g}; leave it out and give a rate"
+        )
+    arrival_us = np.asarray(arrival_times(count), dtype=np.int64)[:count]
+    if times_missing and settings.duration_s is not None:
+        arrival_us = arrival_us[arrival_us < settings.duration_s * US_PER_S]
+    if not len(arrival_us):
+        raise ConfigError(
+            "workload.arrivals must give at least one arrival in the time of the load; got none"
+        )
+    return arrival_us
+
+
+def _rescaled(arrival_us: Int64Array, settings: LoadSettings) -> Int64Array:
+    """Return the arrivals at the rate asked for, whole microseconds, never decreasing."""
+    first, span_us = int(arrival_us[0]), int(arrival_us[-1] - arrival_us[0])
+    if settings.request_rate is not None:
+        if math.isinf(settings.request_rate):
+            return np.full_like(arrival_us, first)
+        if span_us == 0:
+            raise ConfigError(
+                f"workload.request_rate must not be set when all requests used from "
+                f"{settings.trace} arrive at one instant; got {settings.request_rate:g} requests/s"
+            )
+        new_span_us = (len(arrival_us) - 1) * US_PER_S / settings.request_rate
+        where, value = "request_rate", settings.request_rate
+    elif settings.rate_scale is not None:
+        new_span_us = span_us / settings.rate_scale
+        where, value = "rate_scale", settings.rate_scale
+    else:
+        return arrival_us
+    if first + new_span_us > MAX_TIME_US:
+        raise ConfigError(
+            f"workload.{where} must be large enough for the last arrival to be within "
+            f"{MAX_TIME_US // US_PER_S} s; got {value:g}"
+        )
+    # Dividing by the span first makes the last quotient exactly 1.
+    offsets = (arrival_us - first) / max(span_us, 1) * new_span_us
+    return first + np.rint(offsets).astype(np.int64)
