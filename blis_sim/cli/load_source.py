@@ -98,7 +98,10 @@ def _read(source: Path, given: Collection[str]) -> Settings:
 def _is_scenario(path: Path) -> bool:
     from blis_sim.config.yaml_file import read_yaml
 
-    return path.is_file() and "workload" in read_yaml(path, number_keys=True).values
+    return (
+        path.is_file()
+        and "workload" in read_yaml(path, what="workload spec", number_keys=True).values
+    )
 
 
 def _is_trace(path: Path, given: Collection[str]) -> bool:

@@ -149,7 +149,9 @@ def apply_length(path: str, settings: Settings, value: str, name: str) -> None:
         from blis_sim.workload.presets import preset
 
         lengths = preset(str(draft.get("workload.preset") or "distribution"))
-        draft.default(part, getattr(lengths, part.rpartition(".")[2]).model_dump())
+        draft.default(
+            part, getattr(lengths, part.rpartition(".")[2]).model_dump(exclude_unset=True)
+        )
     draft.set(path, value, name)
 
 

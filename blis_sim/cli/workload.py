@@ -113,7 +113,7 @@ def describe(  # noqa: PLR0913 (one parameter per flag)
         out(render_workload(figures, opened.workload.description, opened.notices))
 
 
-def generate(  # noqa: PLR0913 (one parameter per flag)
+def generate(
     *,
     source: Annotated[
         Path,

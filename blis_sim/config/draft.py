@@ -15,6 +15,7 @@ from blis_sim.config.tree import KeyPath, dotted, item_section, section, written
 from blis_sim.config.yaml_file import YamlDocument, read_yaml
 from blis_sim.errors import ConfigError, unknown_name
 
+
 class ScenarioDraft:
     """Settings by their paths; each remembers how to call it in a message.
 
@@ -43,8 +44,9 @@ class ScenarioDraft:
         return draft
 
     def include_workload(self, path: Path, where: str) -> None:
-        """Read the load from a file: the ``workload`` part of a scenario, or a whole scenario
-        of that part alone.
+        """Read the load from a file: the ``workload`` part of a scenario.
+
+        The settings of the load may stand under the key ``workload``.
 
         Parameters
         ----------
@@ -58,7 +60,7 @@ class ScenarioDraft:
         ConfigError
             The file cannot be read, says more than a load, or there is a load already.
         """
-        document = read_yaml(path)
+        document = read_yaml(path, what="workload spec")
         if "workload" not in document.values:
             document = YamlDocument(
                 {"workload": document.values},

@@ -88,7 +88,7 @@ def _from_text(text: str) -> dict[str, Any]:
     if len(parts) == 1 and parts[0][1] is None:
         return {"kind": LengthKind.CONSTANT, "mean": int(parts[0][0])}
     if any(share is None for _, share in parts):
-        raise ValueError("must have a share behind every length, such as 256:0.5|4096:0.5")
+        raise ValueError("must be lengths with a share behind each, such as 256:0.5|4096:0.5")
     return {
         "kind": LengthKind.MIXTURE,
         "parts": [

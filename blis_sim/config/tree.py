@@ -22,7 +22,10 @@ def dotted(keys: KeyPath) -> str:
     """Return a path as people write it: ``workload.clients[0].prompt``."""
     text = ""
     for key in keys:
-        text += f"[{key}]" if key.isdecimal() else f".{key}" * bool(text) or key
+        if text:
+            text += f"[{key}]" if key.isdecimal() else f".{key}"
+        else:
+            text = key
     return text
 
 

@@ -30,13 +30,15 @@ class YamlDocument:
     places: dict[KeyPath, str] = field(default_factory=dict)
 
 
-def read_yaml(path: Path, *, number_keys: bool = False) -> YamlDocument:
+def read_yaml(path: Path, *, what: str = "scenario", number_keys: bool = False) -> YamlDocument:
     """Read a file that must hold one YAML mapping.
 
     Parameters
     ----------
     path : Path
         The file.
+    what : str
+        How to call its content in messages.
     number_keys : bool
         Whether keys may be numbers, as in files of other programs.
 
@@ -48,9 +50,9 @@ def read_yaml(path: Path, *, number_keys: bool = False) -> YamlDocument:
     """
     import yaml
 
-    text = _read_text(path)
+    text = _read_text(path, what)
     try:
-        return _parse(text, path, (*_KEY_TAGS, *_NUMBER_TAGS) if number_keys else _KEY_TAGS)
+        return _parse(text, path, what, (*_KEY_TAGS, *_NUMBER_TAGS) if number_keys else _KEY_TAGS)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_syntax_error(path, error)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -58,18 +60,16 @@ def read_yaml(path: Path, *, number_keys: bool = False) -> YamlDocument:
         raise ConfigError(f"{path} must be valid YAML; got: {reason}") from None
 
 
-def _parse(text: str, path: Path, key_tags: tuple[str, ...]) -> YamlDocument:
+def _parse(text: str, path: Path, what: str, key_tags: tuple[str, ...]) -> YamlDocument:
     import yaml
 
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError(
-                f"{path}: scenario must hold at least one setting; got an empty file"
-            )
+            raise ConfigError(f"{path}: {what} must hold at least one setting; got an empty file")
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}:1:1: scenario must be a mapping; got {_kind(node)}")
+            raise ConfigError(f"{path}:1:1: {what} must be a mapping; got {_kind(node)}")
         places: dict[KeyPath, str] = {}
         _walk(node, (), path, places, set(), key_tags)
         return YamlDocument(loader.construct_document(node), places)
@@ -77,13 +77,13 @@ def _parse(text: str, path: Path, key_tags: tuple[str, ...]) -> YamlDocument:
         loader.dispose()
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, what: str) -> str:
     try:
         if path.is_dir():
-            raise ConfigError(f"scenario must be a file; got the folder {path}")
+            raise ConfigError(f"{what} must be a file; got the folder {path}")
         if path.is_file() and path.stat().st_size > _MAX_BYTES:
             raise ConfigError(
-                f"{path} must be a scenario of at most {_MAX_BYTES // 1024**2} MiB; got "
+                f"{path} must be a {what} of at most {_MAX_BYTES // 1024**2} MiB; got "
                 f"{path.stat().st_size} bytes"
             )
         return path.read_text(encoding="utf-8-sig")
@@ -91,7 +91,7 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path} must be UTF-8 text; got other bytes") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"scenario must be a readable file; got {path}: {reason}") from None
+        raise ConfigError(f"{what} must be a readable file; got {path}: {reason}") from None
 
 
 def _syntax_error(path: Path, error: Any) -> str:

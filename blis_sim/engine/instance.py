@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     class OnEnd(Protocol):
         """What `Instance` calls when a request's last token is out."""
 
-        def __call__(self, request: Request, seen_us: int, *, is_answered: bool) -> None: ...
+        def __call__(self, request: Request, seen_us: int, *, is_answered: bool) -> None:
+            """Take note of when its client has seen it, or left before."""
 
 
 WAITING = State.WAITING
@@ -56,9 +57,6 @@ class Instance:
         Fix the next batch at the start of the running step.
     coalesce : bool
         Take decode steps in runs; False = step by step, same results.
-    on_end : callable or None
-        Told of each request whose last token is out: (request, when its client has seen it or
-        left, whether it was still there).
     """
 
     def __init__(
@@ -72,7 +70,6 @@ class Instance:
         *,
         async_scheduling: bool = False,
         coalesce: bool = True,
-        on_end: OnEnd | None = None,
     ) -> None:
         self.env = env
         self.index = index
@@ -83,7 +80,8 @@ class Instance:
         self.counters = EngineCounters(num_kv_blocks=scheduler.kv.num_blocks)
         self._lead = 1 if async_scheduling else 0
         self._coalesce = coalesce
-        self._on_end = on_end
+        self.on_end: OnEnd | None = None
+        """Told of each request whose last token is out."""
         self._runs_ahead = coalesce and not async_scheduling
         self._max_num_seqs = scheduler.settings.max_num_seqs
         self._scheduling_us = latency.scheduling_time()
@@ -153,7 +151,7 @@ class Instance:
                 self._pull(now_us)
             if self._runs_ahead:
                 now_us = self._run_ahead(now_us)
-                if self._on_end is not None and env.peek() <= now_us:  # someone got an answer
+                if self.on_end is not None and env.peek() <= now_us:  # someone got an answer
                     yield Moment(env, now_us - int(env.now), self._scheduling_key)
                     if frontend.next_entry_us <= now_us:
                         self._pull(now_us)
@@ -276,7 +274,7 @@ class Instance:
                 now_us = ahead.decode(now_us, frontend, env)
                 if now_us == before_us:
                     break
-            if self._on_end is not None and env.peek() <= now_us:
+            if self.on_end is not None and env.peek() <= now_us:
                 break
             if frontend.next_entry_us <= now_us:
                 self._pull(now_us)
@@ -507,8 +505,8 @@ class Instance:
             request.status = COMPLETED
             request.last_seen_us = last_seen_us
             deadline_us = last_seen_us
-        if self._on_end is not None:
-            self._on_end(request, deadline_us, is_answered=request.status is COMPLETED)
+        if self.on_end is not None:
+            self.on_end(request, deadline_us, is_answered=request.status is COMPLETED)
         request.first_seen_us = request.first_token_us + token_us if num_tokens else now_us
         request.num_received = num_tokens
         request.instance = self.index

@@ -13,8 +13,8 @@ from blis_sim.config.scenario import Scenario
 from blis_sim.config.workload import ArrivalProcess, WorkloadSettings
 from blis_sim.engine.simulation import EngineConfig
 from blis_sim.latency.selection import Selection
-from blis_sim.workload.base import Workload
 from blis_sim.workload.arrival_settings import DEFAULT_REQUEST_RATE
+from blis_sim.workload.base import Workload
 from blis_sim.workload.load import DEFAULT_PRESET
 
 
@@ -152,7 +152,7 @@ def _workload_as_written(settings: WorkloadSettings, workload: Workload) -> dict
     if not _is_drawn_at_a_rate(settings):
         return written
     defaults: dict[str, Any] = {}
-    if settings.prompts is None:
+    if settings.prompts is None and (settings.prompt is None or settings.output is None):
         defaults["preset"] = settings.preset or DEFAULT_PRESET
     if settings.arrivals.process is not ArrivalProcess.ALL_AT_ONCE:
         defaults["request_rate"] = DEFAULT_REQUEST_RATE

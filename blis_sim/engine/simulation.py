@@ -92,8 +92,9 @@ class Simulation:
             self.frontend,
             async_scheduling=config.async_scheduling,
             coalesce=config.coalesce,
-            on_end=None if self.clients is None else self._tell,
         )
+        if self.clients is not None:
+            self.instance.on_end = self._tell
         self._awaited_us = FAR_US
         """When the clients send next, as far as an event for it has been made."""
         self._horizon_us = horizon_us

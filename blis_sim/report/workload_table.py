@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blis_sim.metrics.plain import to_plain
@@ -12,19 +12,10 @@ from blis_sim.workload.describe import GroupFigures, LengthFigures, WorkloadFigu
 
 WIDTH = 100
 _LABEL_WIDTH = 40
-_MAX_NAME = 28
+_MIN_NAME, _MAX_NAME = 8, 28
 _MAX_GROUPS = 20
 _LENGTH_HEADER = ("mean", "p50", "p90", "p99", "max", "total")
-_GROUP_HEADER = (
-    "requests",
-    "share %",
-    "req/s",
-    "prompt mean",
-    "p99",
-    "output mean",
-    "p99",
-    "shareable %",
-)
+_GROUP_HEADER = ("requests", "share %", "req/s", "prompt", "p99", "output", "p99", "shared %")
 
 
 def workload_json(figures: WorkloadFigures, source: dict[str, Any]) -> str:
@@ -65,7 +56,8 @@ def render_workload(
         *_content_rows(figures),
     ]
     for label, groups in figures.labels.items():
-        lines += [_section(f"By {_in_words(label)}"), *_group_table(groups)]
+        title = f"By {_in_words(label)} (prompt, output: mean and p99; shared: prefix)"
+        lines += [_section(title), *_group_table(groups)]
     lines.append("=" * WIDTH)
     for notice in notices:
         lines += _wrapped(f"note: {notice}")
@@ -92,14 +84,13 @@ def _arrival_rows(figures: WorkloadFigures) -> Iterator[str]:
 
 
 def _length_table(figures: WorkloadFigures) -> Iterator[str]:
-    rows = [
-        (name, *_length_cells(lengths))
-        for name, lengths in (
-            ("Prompt", figures.prompt_tokens),
-            ("Output", figures.output_tokens),
-        )
-    ]
-    yield from _columns(("", *_LENGTH_HEADER), rows)
+    yield from _columns(
+        [
+            ("", *_LENGTH_HEADER),
+            ("Prompt", *_length_cells(figures.prompt_tokens)),
+            ("Output", *_length_cells(figures.output_tokens)),
+        ]
+    )
 
 
 def _length_cells(lengths: LengthFigures) -> Iterator[str]:
@@ -131,8 +122,11 @@ def _content_rows(figures: WorkloadFigures) -> Iterator[str]:
 
 
 def _group_table(groups: Sequence[GroupFigures]) -> Iterator[str]:
-    rows = [(_name(group.name), *_group_cells(group)) for group in groups[:_MAX_GROUPS]]
-    yield from _columns(("", *_GROUP_HEADER), rows)
+    cells = [_GROUP_HEADER, *(tuple(_group_cells(group)) for group in groups[:_MAX_GROUPS])]
+    used = sum(2 + max(map(len, column)) for column in zip(*cells, strict=True))
+    width = min(max(WIDTH - used, _MIN_NAME), _MAX_NAME)
+    names = ["", *(_name(group.name, width) for group in groups[:_MAX_GROUPS])]
+    yield from _columns([(name, *row) for name, row in zip(names, cells, strict=True)])
     if len(groups) > _MAX_GROUPS:
         yield f"and {len(groups) - _MAX_GROUPS:,} more with fewer requests (--json has them all)"
 
@@ -142,16 +136,16 @@ def _group_cells(group: GroupFigures) -> Iterator[str]:
     yield f"{100 * group.share:.1f}"
     yield _number(group.mean_rate_per_s, decimals=2)
     for lengths in (group.prompt_tokens, group.output_tokens):
-        yield f"{lengths.mean:,.1f}"
+        yield f"{lengths.mean:,.0f}"
         yield f"{lengths.p99:,.0f}"
     share = group.shareable_share
     yield "n/a" if share is None else f"{100 * share:.1f}"
 
 
-def _name(name: str | None) -> str:
+def _name(name: str | None, width: int) -> str:
     if name is None:
         return "(none)"
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
+    return name if len(name) <= width else f"{name[: width - 3]}..."
 
 
 def _in_words(label: str) -> str:
@@ -173,9 +167,8 @@ def _number(value: float | None, *, decimals: int) -> str:
     return f"{value:,.{decimals}f}" if isinstance(value, float) else f"{value:,}"
 
 
-def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def _columns(table: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Yield lines with the first column flush left and the others flush right."""
-    table = [tuple(header), *map(tuple, rows)]
     first, *widths = (max(map(len, column)) for column in zip(*table, strict=True))
     for name, *cells in table:
         padded = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))

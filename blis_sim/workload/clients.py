@@ -413,8 +413,8 @@ class Capped:
         notices = self._source.notices()
         if self.num_held_back:
             notices.append(
-                f"{self.num_held_back:,} requests were due while {self._max_outstanding:,} were open "
-                "and were sent when a place became free, up to "
+                f"{self.num_held_back:,} requests were due while {self._max_outstanding:,} were "
+                "open and were sent when a place became free, up to "
                 f"{self.longest_wait_us / 1e6:,.3f} s late"
             )
         return notices

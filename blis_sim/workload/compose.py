@@ -122,7 +122,7 @@ def _read_part(path: Path, name: str) -> Part:
         return Part(name, foreign.settings, foreign.notices)
     if path.is_dir():
         raise ConfigError(f"{path} must be a file or a ServeGen folder; got another folder")
-    document = read_yaml(path)
+    document = read_yaml(path, what="workload spec")
     values: Any = document.values
     notices: list[str] = []
     above: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from blis_sim.workload.gaps import FloatArray
 
 _DAY_S = 86_400.0
 _SHORTEST_S = 0.001
-_CYCLES = 1024
+_CELLS = 4096
 _FIELDS = {
     "diurnal": ("amplitude", "period_s", "peak_at_s"),
     "spike": ("start_s", "duration_s", "factor"),
@@ -73,13 +73,13 @@ class Diurnal:
 
         A cell of width h is wrong by about h^3 / period^2 seconds at most.
         """
-        cells = 4096 * math.cbrt(self.period_s / _DAY_S)
+        cells = _CELLS * math.cbrt(self.period_s / _DAY_S)
         return math.ceil(min(max(cells, 64), 32_768))
 
     @property
     def stretch_s(self) -> float:
-        """One period."""
-        return self.period_s
+        """As many periods as have a few thousand cells, at least one."""
+        return self.period_s * math.ceil(_CELLS / self.cells_per_period)
 
     @property
     def last_break_s(self) -> float:
@@ -160,8 +160,8 @@ class OnOff:
 
     @property
     def stretch_s(self) -> float:
-        """A thousand cycles."""
-        return _CYCLES * self.cycle_s
+        """As many cycles as have a few thousand cells."""
+        return _CELLS / 2 * self.cycle_s
 
     @property
     def last_break_s(self) -> float:

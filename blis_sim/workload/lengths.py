@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -92,15 +91,6 @@ def open_lengths(where: str, settings: LengthSettings, unit: str = "tokens") -> 
     elif all(isinstance(single, Constant) for single in singles):
         distribution = Weighted([s.minimum for s in singles], [part.weight for part in parts])
     return Lengths(distribution, _text(settings, distribution, unit))
-
-
-class NormalLengths(Lengths):
-    """Lengths under their former name."""
-
-    @staticmethod
-    def from_settings(where: str, settings: LengthSettings) -> NormalLengths:
-        """Return what :func:`open_lengths` returns."""
-        return cast("NormalLengths", open_lengths(where, settings))
 
 
 def _text(settings: LengthSettings, distribution: Distribution, unit: str) -> str:

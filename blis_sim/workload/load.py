@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from blis_sim.config.lengths import DurationSettings, LengthSettings
+from blis_sim.config.lengths import DurationSettings
 from blis_sim.config.workload import ArrivalProcess, LoadSettings, SharedPrefixPrompts
 from blis_sim.errors import ConfigError
 from blis_sim.rng import named_stream
@@ -44,6 +43,7 @@ _RECORDED = (
 """What a trace says itself."""
 _TIMED = ("request_rate", "stages", "rate_curve")
 """What says when requests arrive."""
+_NO_RATE = "with closed_loop arrivals, which have no rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +115,7 @@ class Load:
     @property
     def is_open(self) -> bool:
         """Whether the arrivals depend on nothing the server does."""
-        return (
-            self.users is None and self.conversations is None and self.max_outstanding is None
-        )
+        return self.users is None and self.conversations is None and self.max_outstanding is None
 
     @property
     def num_requests(self) -> int | None:
@@ -248,9 +246,9 @@ def _recorded(
     share: float | None,
 ) -> Workload:
     """Return the requests of a trace."""
-    refuse_given(
-        settings, where, _RECORDED, f"when a trace is replayed ({where}.trace)"
-    )
+    refuse_given(settings, where, _RECORDED, f"when a trace is replayed ({where}.trace)")
+    if is_closed_loop(settings):
+        refuse_given(settings, where, _TIMED, _NO_RATE)
     if settings.request_rate is not None and settings.rate_scale is not None:
         raise ConfigError(
             f"{where}.rate_scale must not be set together with {where}.request_rate; "
@@ -263,7 +261,7 @@ def _recorded(
         plan = arrival_plan(where, settings, count, _shared_rate(where, settings, share))
         return np.concatenate(list(plan.times_us(seed, names)))
 
-    return open_trace(settings, arrival_times)
+    return open_trace(settings, arrival_times, where)
 
 
 def is_closed_loop(settings: LoadSettings) -> bool:
@@ -297,7 +295,7 @@ def _generated(
     if not is_bounded and last_arrival_us is None:
         num_requests = DEFAULT_NUM_REQUESTS
     if is_closed_loop(settings):
-        refuse_given(settings, where, _TIMED, "with closed_loop arrivals, which have no rate")
+        refuse_given(settings, where, _TIMED, _NO_RATE)
         arrivals: ArrivalPlan | EveryoneAtOnce = EveryoneAtOnce(num_requests)
     else:
         rate = _shared_rate(where, settings, share)
@@ -372,7 +370,7 @@ def _prompts(where: str, settings: LoadSettings, label: str) -> Prompts:
         refuse_given(
             settings,
             where,
-            _RECORDED[:6] + ("sessions",),
+            (*_RECORDED[:6], "sessions"),
             f"with a pool of prompts ({where}.prompts)",
         )
         return _pool(f"{where}.prompts", settings.prompts, label)
@@ -453,7 +451,8 @@ def _users(where: str, settings: LoadSettings) -> Users | None:
                 f"no gaps of their own; got {value}; leave it out"
             )
     think = arrivals.think_time_s or DurationSettings(mean=0)
-    start_us = seconds_to_us(settings.start_s or 0)
+    # The start of a trace says which of its rows are used, and becomes time 0.
+    start_us = 0 if settings.trace is not None else seconds_to_us(settings.start_s or 0)
     end_us = None
     if settings.duration_s is not None:
         end_us = start_us + seconds_to_us(settings.duration_s)

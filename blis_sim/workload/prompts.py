@@ -105,7 +105,8 @@ class DrawnPrompts:
     def __str__(self) -> str:
         text = f"prompt {self.prompt}, output {self.output}"
         if self.prefix is not None:
-            text += f"; {self.prefix.num_tokens} prefix tokens in {self.prefix.num_groups} group(s)"
+            groups = self.prefix.num_groups
+            text += f"; {self.prefix.num_tokens} prefix tokens in {groups} group(s)"
         return text
 
 

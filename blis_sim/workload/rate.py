@@ -26,6 +26,7 @@ import numpy as np
 
 from blis_sim.errors import ConfigError
 from blis_sim.units import US_PER_S
+from blis_sim.workload.base import MAX_TIME_US
 from blis_sim.workload.curves import Curve
 from blis_sim.workload.gaps import FloatArray
 
@@ -37,6 +38,7 @@ SNAP = 1e-12
 
 _GAUSS_NODES = (0.3399810435848563, 0.8611363115940526)
 _GAUSS_WEIGHTS = (0.6521451548625461, 0.3478548451374538)
+_MAX_TIME_S = MAX_TIME_US / US_PER_S
 _MOST_EMPTY_CELLS = 10_000_000
 _MOST_NAMED = 8
 
@@ -200,13 +202,22 @@ class Rate:
 
     def _edges(self, stage: RateStage) -> Iterator[FloatArray]:
         begin_s, last_s = stage.begin_s, min(stage.end_s, FAR_S)
+        is_pause = stage.begin_rate == stage.end_rate == 0
         while begin_s < last_s:
             curves = [curve for curve in self.curves if curve.last_break_s > begin_s]
-            stretch_s = min((curve.stretch_s for curve in curves), default=math.inf)
-            end_s = min(begin_s + stretch_s, last_s)
+            if is_pause:
+                curves = []
+            end_s = min(begin_s + min((c.stretch_s for c in curves), default=last_s), last_s)
+            if begin_s < _MAX_TIME_S < end_s and math.isinf(self.last_break_s):
+                end_s = _MAX_TIME_S
             breaks = [curve.breaks(begin_s, end_s) for curve in curves]
             yield np.unique(np.concatenate([[begin_s, end_s], *breaks]))
             begin_s = end_s
+
+    @property
+    def last_break_s(self) -> float:
+        """No curve changes the rate from here on, seconds; ``inf`` if one always does."""
+        return max((curve.last_break_s for curve in self.curves), default=0.0)
 
     def _factor(self, time_s: FloatArray, middle_s: FloatArray) -> FloatArray:
         """Return the factor at one end of each cell, seen from inside the cell."""
@@ -288,7 +299,8 @@ class Clock:
         Raises
         ------
         ConfigError
-            If the rate changes so often, for the few arrivals, that the next is out of reach.
+            If the rate changes so often, for the few arrivals, that the next is out of reach,
+            or with curves if it is later than ``MAX_TIME_US``.
         """
         times: list[FloatArray] = []
         while len(due) and self._cells is not None:
@@ -312,3 +324,8 @@ class Clock:
                 f"{self._cells.edges_s[-1]:,.0f} s; raise the rate or lengthen the periods"
             )
         self._cells = next(self._stretches, None)
+        if self._cells is not None and self._cells.edges_s[0] >= _MAX_TIME_S:
+            raise ConfigError(
+                f"all arrivals must be within {_MAX_TIME_S:,.0f} s; "
+                "got a rate curve that leaves some later; raise the rate or the factors"
+            )

@@ -96,7 +96,9 @@ def _labels(column: LabelColumn | None, part: slice, default: str | None) -> Ite
     return [names[code] for code in column.codes[part].tolist()]
 
 
-def open_trace(settings: LoadSettings, arrival_times: ArrivalTimes | None = None) -> TraceWorkload:
+def open_trace(
+    settings: LoadSettings, arrival_times: ArrivalTimes | None = None, where: str = "workload"
+) -> TraceWorkload:
     """Read the trace that ``settings`` name, choose its rows and set its rate.
 
     Of the rows in order of arrival those with start_s <= time < start_s + duration_s are
@@ -113,6 +115,8 @@ def open_trace(settings: LoadSettings, arrival_times: ArrivalTimes | None = None
         Draws arrivals: from a count to at most so many times, microseconds, sorted. Used for
         a trace without times, and instead of the recorded times where ``settings`` give
         ``arrivals``, ``stages`` or a ``rate_curve``.
+    where : str
+        Name of the settings in messages, e.g. ``workload.clients[2]``.
 
     Raises
     ------
@@ -122,11 +126,11 @@ def open_trace(settings: LoadSettings, arrival_times: ArrivalTimes | None = None
         If the settings ask for what the trace does not have.
     """
     if settings.trace is None:
-        raise ConfigError("workload.trace must be a path; got nothing")
+        raise ConfigError(f"{where}.trace must be a path; got nothing")
     options = ReadOptions(settings.skip_bad_rows, settings.tokens_per_word)
-    columns, trace_format = read_trace(settings.trace, settings.trace_format, options)
+    columns, trace_format = read_trace(settings.trace, settings.trace_format, options, where)
     total = len(columns.prompt_tokens)
-    chosen = choose_rows(columns.arrival_us, total, settings, arrival_times)
+    chosen = choose_rows(columns.arrival_us, total, settings, arrival_times, where)
     count = len(chosen.rows)
     notices = list(columns.notices)
     # The rank of each row among those used: the identity, when the trace is sorted.

@@ -79,10 +79,11 @@ def _loads(settings: WorkloadSettings, seed: int, horizon_us: int | None) -> lis
             "it to a client"
         )
     _check_shares(settings, clients)
+    _check_common(settings, clients)
     return [
         open_load(
             f"workload.clients[{number}]",
-            _with_common(settings, client),
+            _with_common(f"workload.clients[{number}]", settings, client),
             seed,
             name=name,
             share=client.rate_fraction,
@@ -117,9 +118,7 @@ def _names(clients: Sequence[ClientSettings]) -> list[str]:
 def _check_shares(settings: WorkloadSettings, clients: Sequence[ClientSettings]) -> None:
     """Check that the shares of a common rate are there, and add up to 1."""
     shares = [c.rate_fraction for c in clients if c.rate_fraction is not None]
-    common = [
-        name for name in ("request_rate", "stages") if getattr(settings, name) is not None
-    ]
+    common = [name for name in ("request_rate", "stages") if getattr(settings, name) is not None]
     if not shares:
         if common:
             raise ConfigError(
@@ -140,7 +139,18 @@ def _check_shares(settings: WorkloadSettings, clients: Sequence[ClientSettings])
         )
 
 
-def _with_common(settings: WorkloadSettings, client: ClientSettings) -> LoadSettings:
+def _check_common(settings: WorkloadSettings, clients: Sequence[ClientSettings]) -> None:
+    """Check that every common setting is some client's."""
+    for name in LoadSettings.model_fields:
+        is_common = name in settings.model_fields_set and name not in _WHOLE
+        if is_common and all(name in client.model_fields_set for client in clients):
+            raise ConfigError(
+                f"workload.{name} must not be set where each client has its own; got "
+                f"{len(clients)} clients with a {name}; leave it out, or change theirs"
+            )
+
+
+def _with_common(where: str, settings: WorkloadSettings, client: ClientSettings) -> LoadSettings:
     """Return a client's settings; those it does not have are the common ones.
 
     With a rate_fraction its rate or stages are those of the whole, to be scaled.
@@ -156,7 +166,7 @@ def _with_common(settings: WorkloadSettings, client: ClientSettings) -> LoadSett
         for name in _OWN:
             if getattr(client, name) is not None:
                 raise ConfigError(
-                    f"a client's rate_fraction must not be set together with {name}; got "
+                    f"{where}.rate_fraction must not be set together with {where}.{name}; got "
                     f"{client.rate_fraction:g}; leave one of them out"
                 )
         given |= {name: getattr(settings, name) for name in ("request_rate", "stages")}
@@ -235,7 +245,13 @@ def _staged(settings: WorkloadSettings, loads: Sequence[Load]) -> ClientWorkload
         raise ConfigError(
             f"workload.stage_gap_s must be used with workload.stages; got {gap_s:g} s alone"
         )
-    for load, client in zip(loads, settings.clients or (None,), strict=True):
+    for number, (load, client) in enumerate(zip(loads, settings.clients or (None,), strict=True)):
+        if client is not None and client.start_s is not None:
+            raise ConfigError(
+                f"workload.clients[{number}].start_s must not be set with workload.stage_gap_s, "
+                f"which decides when a stage begins; got {client.start_s:g} s; leave it out or "
+                "set workload.start_s"
+            )
         is_drawn = isinstance(load.stream, GeneratedWorkload)
         if not is_drawn or (client is not None and client.rate_fraction is None):
             raise ConfigError(

@@ -45,7 +45,10 @@ def trace_formats() -> tuple[TraceFormat, ...]:
 
 
 def read_trace(
-    path: Path, format_name: str = AUTO, options: ReadOptions | None = None
+    path: Path,
+    format_name: str = AUTO,
+    options: ReadOptions | None = None,
+    where: str = "workload",
 ) -> tuple[TraceColumns, TraceFormat]:
     """Read a trace file.
 
@@ -57,6 +60,8 @@ def read_trace(
         Name of a format, or ``auto``: the first that recognises the beginning of the file.
     options : ReadOptions, optional
         How to read it; strictly, with the formats' defaults, when absent.
+    where : str
+        Name of the settings in messages, e.g. ``workload.clients[2]``.
 
     Returns
     -------
@@ -92,7 +97,7 @@ def read_trace(
     options = options or ReadOptions()
     if options.tokens_per_word is not None and not isinstance(chosen, ShareGptJson):
         raise ConfigError(
-            f"workload.tokens_per_word must not be set for {path}, which holds lengths and no "
+            f"{where}.tokens_per_word must not be set for {path}, which holds lengths and no "
             f"texts ({chosen.title}); got {options.tokens_per_word:g}; leave it out"
         )
     return chosen.read(path, options), chosen

@@ -43,6 +43,7 @@ def choose_rows(
     total: int,
     settings: LoadSettings,
     arrival_times: ArrivalTimes | None,
+    where: str = "workload",
 ) -> ChosenRows:
     """Apply the window, then ``num_requests``, then the rate or drawn arrivals.
 
@@ -57,6 +58,8 @@ def choose_rows(
         ``arrivals``, ``stages`` or ``rate_curve``.
     arrival_times : callable or None
         Draws arrivals, for a trace without times or where the settings ask for it.
+    where : str
+        Name of the settings in messages, e.g. ``workload.clients[2]``.
 
     Raises
     ------
@@ -65,28 +68,28 @@ def choose_rows(
     """
     if settings.request_rate is not None and settings.rate_scale is not None:
         raise ConfigError(
-            "workload.rate_scale must not be set together with workload.request_rate; "
+            f"{where}.rate_scale must not be set together with {where}.request_rate; "
             f"got {settings.rate_scale:g} and {settings.request_rate:g}; leave one out"
         )
     notes: list[str] = []
-    rows = _in_window(recorded_us, total, settings, notes)
+    rows = _in_window(recorded_us, total, settings, notes, where)
     count = len(rows) if settings.num_requests is None else settings.num_requests
     if count > len(rows):
-        where = "" if len(rows) == total else " in the window of start_s and duration_s"
+        window = "" if len(rows) == total else " in the window of start_s and duration_s"
         raise ConfigError(
-            f"workload.num_requests must be at most the {len(rows)} requests of "
-            f"{settings.trace}{where}; got {count}"
+            f"{where}.num_requests must be at most the {len(rows)} requests of "
+            f"{settings.trace}{window}; got {count}"
         )
     rows = rows[:count]
     if recorded_us is not None and not (arrival_times and _asks_for_drawn(settings)):
         start_us = seconds_to_us(settings.start_s or 0)
-        arrival_us = _rescaled(recorded_us[rows] - start_us, settings)
+        arrival_us = _rescaled(recorded_us[rows] - start_us, settings, where)
         if settings.request_rate is not None:
             notes.append(f"rescaled to {settings.request_rate:g} requests/s")
         if settings.rate_scale is not None:
             notes.append(f"rate scaled by {settings.rate_scale:g}")
         return ChosenRows(rows, arrival_us, notes)
-    arrival_us = _drawn(count, recorded_us is None, settings, arrival_times)
+    arrival_us = _drawn(count, recorded_us is None, settings, arrival_times, where)
     had = "the trace has none" if recorded_us is None else "the recorded ones are not used"
     notes.append(f"arrivals drawn; {had}")
     return ChosenRows(rows[: len(arrival_us)], arrival_us, notes)
@@ -99,13 +102,17 @@ def _asks_for_drawn(settings: LoadSettings) -> bool:
 
 
 def _in_window(
-    recorded_us: Int64Array | None, total: int, settings: LoadSettings, notes: list[str]
+    recorded_us: Int64Array | None,
+    total: int,
+    settings: LoadSettings,
+    notes: list[str],
+    where: str,
 ) -> Int64Array:
     """Return the rows of the window, in order of arrival."""
     if recorded_us is None:
         if settings.start_s is not None:
             raise ConfigError(
-                f"workload.start_s must not be set when {settings.trace} is replayed, which has "
+                f"{where}.start_s must not be set when {settings.trace} is replayed, which has "
                 f"no arrival times; got {settings.start_s:g} s; leave it out"
             )
         return np.arange(total)
@@ -119,7 +126,7 @@ def _in_window(
     first, last = np.searchsorted(times_us.astype(np.float64), np.rint(bounds_us))
     if first == last:
         raise ConfigError(
-            f"workload.start_s and duration_s must leave at least one request of "
+            f"{where}.start_s and duration_s must leave at least one request of "
             f"{settings.trace}, whose requests arrive from {times_us[0] / US_PER_S:g} s to "
             f"{times_us[-1] / US_PER_S:g} s; got {start_s:g} s and {duration_s:g} s"
         )
@@ -129,17 +136,21 @@ def _in_window(
 
 
 def _drawn(
-    count: int, times_missing: bool, settings: LoadSettings, arrival_times: ArrivalTimes | None
+    count: int,
+    times_missing: bool,
+    settings: LoadSettings,
+    arrival_times: ArrivalTimes | None,
+    where: str,
 ) -> Int64Array:
     """Return drawn arrivals of at most ``count`` requests."""
     if arrival_times is None:
         raise ConfigError(
-            f"workload.request_rate must be given to replay {settings.trace}, which has no "
+            f"{where}.request_rate must be given to replay {settings.trace}, which has no "
             "arrival times; got nothing; give a rate in requests/s, inf = all at once, or stages"
         )
     if settings.rate_scale is not None:
         raise ConfigError(
-            "workload.rate_scale must not be set when arrivals are drawn; "
+            f"{where}.rate_scale must not be set when arrivals are drawn; "
             f"got {settings.rate_scale:g}; leave it out and give a rate"
         )
     arrival_us = np.asarray(arrival_times(count), dtype=np.int64)[:count]
@@ -147,12 +158,12 @@ def _drawn(
         arrival_us = arrival_us[arrival_us < settings.duration_s * US_PER_S]
     if not len(arrival_us):
         raise ConfigError(
-            "workload.arrivals must give at least one arrival in the time of the load; got none"
+            f"{where}.arrivals must give at least one arrival in the time of the load; got none"
         )
     return arrival_us
 
 
-def _rescaled(arrival_us: Int64Array, settings: LoadSettings) -> Int64Array:
+def _rescaled(arrival_us: Int64Array, settings: LoadSettings, where: str) -> Int64Array:
     """Return the arrivals at the rate asked for, whole microseconds, never decreasing."""
     first, span_us = int(arrival_us[0]), int(arrival_us[-1] - arrival_us[0])
     if settings.request_rate is not None:
@@ -160,19 +171,19 @@ def _rescaled(arrival_us: Int64Array, settings: LoadSettings) -> Int64Array:
             return np.full_like(arrival_us, first)
         if span_us == 0:
             raise ConfigError(
-                f"workload.request_rate must not be set when all requests used from "
+                f"{where}.request_rate must not be set when all requests used from "
                 f"{settings.trace} arrive at one instant; got {settings.request_rate:g} requests/s"
             )
         new_span_us = (len(arrival_us) - 1) * US_PER_S / settings.request_rate
-        where, value = "request_rate", settings.request_rate
+        name, value = "request_rate", settings.request_rate
     elif settings.rate_scale is not None:
         new_span_us = span_us / settings.rate_scale
-        where, value = "rate_scale", settings.rate_scale
+        name, value = "rate_scale", settings.rate_scale
     else:
         return arrival_us
     if first + new_span_us > MAX_TIME_US:
         raise ConfigError(
-            f"workload.{where} must be large enough for the last arrival to be within "
+            f"{where}.{name} must be large enough for the last arrival to be within "
             f"{MAX_TIME_US // US_PER_S} s; got {value:g}"
         )
     # Dividing by the span first makes the last quotient exactly 1.

@@ -124,7 +124,25 @@ CASES = [
     flags("range", "--max-model-len 200k", r"--max-model-len must be <= 131072 tokens, the limit"),
     flags("range", "--num-instances 4", r"--num-instances must be 1 in this version; got 4"),
     flags("range", "--routing-policy random", r"--routing-policy must be round-robin in this ver"),
-    flags("range", "--max-concurrency 5", r"--max-concurrency must not be given in this version"),
+    flags("range", "--max-concurrency 0", r"--max-concurrency must be >= 1; got '0'"),
+    flags("range", "--random-range-ratio 1", r"--random-range-ratio must be >= 0 and < 1; got 1"),
+    flags("missing", "--random-range-ratio 0.5", r"--random-range-ratio must come with constant"),
+    flags(
+        "missing", "--arrivals closed_loop", r"arrivals\.num_users must be set with closed_loop"
+    ),
+    flags(
+        "missing", "--dataset-name sharegpt", r"--dataset-name sharegpt must come with the trac"
+    ),
+    flags("type", "--dataset-name sonnet", r"--dataset-name must be random or one of sharegpt"),
+    flags(
+        "type", "--ramp-up-strategy linear", r"--ramp-up-strategy must not be given in this ver"
+    ),
+    flags("inconsistent", "--num-users 3", r"--num-users must not be set with poisson arrivals"),
+    flags(
+        "missing",
+        "--workload-spec nowhere.yaml",
+        r"workload spec must be a readable file; got nowhere\.yaml: No such file",
+    ),
     flags("range", "--enable-expert-parallel", r"--enable-expert-parallel must not be given in"),
     flags(
         "inconsistent",
@@ -186,7 +204,9 @@ CASES = [
     Case("trace", "missing", "--trace t.csv", r"t\.csv: trace must be a readable file; got: No s"),
     trace("missing", "arrival_s,prompt_tokens\n0,5\n", r"t\.csv:1: header must have the column o"),
     trace("malformed", TRACE + "1,2\n", r"t\.csv:3: row must have 3 cells"),
-    trace("malformed", "\0\1", r"t\.csv: trace must be a UTF-8 text file; got binary data"),
+    trace(
+        "malformed", "\0\1", r"t\.csv: trace must be a UTF-8 text file or Parquet; got binary data"
+    ),
     trace("type", TRACE + "1,x,2\n", r"t\.csv:3: column prompt_tokens must be .*; got 'x'"),
     trace("range", TRACE + "1,-2,2\n", r"t\.csv:3: column prompt_tokens must be .*; got '-2'"),
     trace("inconsistent", TRACE, r"--workload must not be set when", "--workload chatbot"),
@@ -203,7 +223,7 @@ CASES = [
         "arrival_s,arrival_s,prompt_tokens,output_tokens\n0,0,5,2\n",
         r"t\.csv:1: column 'arrival_s' must be there once",
     ),
-    trace("empty", "", r"t\.csv: trace must have a header and at least one request"),
+    trace("empty", "", r"t\.csv: trace must have at least one request; got no text"),
     trace("empty", TRACE.splitlines()[0], r"t\.csv: trace must have at least one request"),
     # -- model ----------------------------------------------------------------
     Case("model", "missing", "--model llama-9", r"--model must be a known name; .*nearest: "),

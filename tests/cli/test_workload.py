@@ -121,6 +121,8 @@ def test_the_format_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = str(write_trace(tmp_path, TRACE))
     assert "TIMESTAMP" in error_of(capsys, "describe", path, "--trace-format", "azure")
     assert figures(capsys, path, "--trace-format", "csv")["num_requests"] == 3
+    path = write(tmp_path, TRACE, "trace.yaml")
+    assert figures(capsys, path, "--trace-format", "csv")["num_requests"] == 3
 
 
 def test_a_spec_is_drawn_with_the_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,6 +177,14 @@ def test_clients_without_an_end_are_cut(
     """One endless client among bounded ones is enough."""
     path = write(tmp_path, "clients: [{num_requests: 3}, {request_rate: 900}]\n")
     assert "nothing bounds" in figures(capsys, path)["workload"]["notices"][0]
+
+
+def test_a_common_end_is_the_end_of_each_client(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is set for all bounds a client that has no bound of its own."""
+    path = write(tmp_path, "duration_s: 2\nclients: [{num_requests: 3}, {request_rate: 9}]\n")
+    assert figures(capsys, path)["workload"]["notices"] == []
 
 
 def test_users_who_wait_are_described_with_a_note(

@@ -211,8 +211,16 @@ BAD_VALUES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"workload": {"request_rate": math.nan}}, r"^workload\.request_rate must be > 0; got nan"),
     ({"workload": {"timeout_s": math.inf}}, r"^workload\.timeout_s must be finite; got inf"),
-    ({"workload": {"prompt": {"stdev": 5}}}, r"^workload\.prompt\.mean must be given; it is mis"),
-    ({"workload": {"prompt": 5}}, r"^workload\.prompt must be a mapping of settings; got 5"),
+    ({"workload": {"prompt": "5;6"}}, r"^workload\.prompt must be a number of tokens, or shares"),
+    ({"workload": {"prompt": "5:1|6"}}, r"^workload\.prompt must be lengths with a share behin"),
+    (
+        {"workload": {"prompt": {"parts": [5, {"mean": -1}]}}},
+        r"^workload\.prompt\.parts\[1\]\.mean",
+    ),
+    ({"workload": {"prompt": [5]}}, r"^workload\.prompt must be a mapping of settings; got \[5\]"),
+    ({"workload": {"stages": [{"rate": 1}]}}, r"^workload\.stages\[0\]\.duration_s must be given"),
+    ({"workload": {"clients": [{}, {"rte": 1}]}}, r"^workload\.clients\[1\]\.rte must be a known"),
+    ({"workload": {"clients": {"a": 1}}}, r"^workload\.clients must be .*got \{'a': 1\}"),
     ({"workload": {"trace": 5}}, r"^workload\.trace must be a path; got 5"),
     ({"slo": {"ttft_ms": math.nan}}, r"^slo\.ttft_ms must be > 0 ms; got nan"),
     ({"seed": -1}, r"^seed must be >= 0; got -1$"),
@@ -242,7 +250,8 @@ BAD_OVERRIDES: list[tuple[list[str], str]] = [
     (["seed=["], r"^--set seed must have a YAML value; got '\['"),
     (["seed=x"], r"^--set seed must be a whole number; got 'x'"),
     (["seed=1", "seed=2"], r"^--set seed must be given once; got 1 and 2"),
-    (["workload.prompt=3", "workload.prompt.mean=3"], r"--set workload\.prompt must be a mapping"),
+    (["workload.prompt=[3]", "workload.prompt.mean=3"], r"--set workload\.prompt must be a mappi"),
+    (["workload.clients.0.name=a"], r"workload\.clients is a list: set the whole of it, as in"),
 ]
 
 

@@ -41,7 +41,7 @@ def make_frontend(
     return frontend
 
 
-def entries(frontend: Frontend) -> list[tuple[int, int]]:
+def entries(frontend: StreamFrontend) -> list[tuple[int, int]]:
     """Let everyone in; return (entry, number)."""
     seen = []
     while frontend.next_entry_us < FAR_US:

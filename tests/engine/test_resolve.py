@@ -141,7 +141,10 @@ def test_a_trace_has_its_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "burstiness"),
     [
-        (["workload.burstiness=0.5"], 0.5),
+        (["workload.arrivals.burstiness=0.5"], 0.5),
+        (["workload.arrivals={process: gamma, cv: 2}"], 0.25),
+        (["workload.arrivals={process: weibull, cv: 2}"], None),
+        (["workload.stages=[{rate: 2, duration_s: 5}]"], None),
         (["workload.arrivals=constant"], None),
         (["workload.request_rate=inf"], None),
         (["workload.arrivals=poisson"], 1.0),

@@ -60,7 +60,7 @@ def test_only_what_occurs_is_shown() -> None:
 def test_lines_fit_and_many_labels_are_cut() -> None:
     """At most 100 columns whatever the names; the 20 largest of 30 tenants are shown."""
     stream = [
-        RequestSpec(i, 10**9 * i, 2**31 - 1, 2**31 - 1, tenant=f"{'x' * 50}-{i}")
+        RequestSpec(i, 10 * i, 2**20, 2**20, prompt_id="p", tenant=f"{'x' * 50}-{i}")
         for i in range(30)
     ]
     text = render_workload(describe(observe(stream)), "word " * 60, ["notice " * 40])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -117,11 +117,11 @@ def test_normalised_stages_are_exact(arrivals: Any) -> None:
     found = times(plan)
     assert plan.num_requests == len(found) == sum(COUNTS)
     assert (np.diff(found) >= 0).all()
-    in_stage = np.digitize(found, [begin + 1 for begin in BEGINS_US[1:]])
-    assert np.bincount(in_stage, minlength=5).tolist() == COUNTS
-    for number, count in enumerate(COUNTS):
-        if count:
-            assert found[in_stage == number][-1] == BEGINS_US[number + 1]
+    stages = [
+        found[end - count : end] for count, end in zip(COUNTS, np.cumsum(COUNTS), strict=True)
+    ]
+    for stage, begin_us, end_us in zip(stages, BEGINS_US[:-1], BEGINS_US[1:], strict=True):
+        assert len(stage) == 0 or (stage[0] >= begin_us and stage[-1] == end_us)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_stages_one_by_one_are_the_whole(
     for part, found, begin, end in zip(parts, stages, BEGINS_US, BEGINS_US[1:], strict=False):
         assert part.end_us == end - begin
         assert part.num_requests in (None, len(found))
-        assert len(found) == 0 or (0 <= found[0] and found[-1] <= part.end_us)
+        assert len(found) == 0 or (found[0] >= 0 and found[-1] <= part.end_us)
     if normalize or arrivals == "constant":
         assert plan.num_requests == len(whole)
         assert [part.num_requests for part in parts] == [len(found) for found in stages]
@@ -162,6 +162,9 @@ def test_a_normalised_stage_depends_on_its_number_only() -> None:
     alone = make_plan(stages=[{"rate": 9, "duration_s": 5}, STAGES[0]], normalize=True)
     among = make_plan(stages=[STAGES[4], STAGES[0], STAGES[2]], normalize=True)
     assert np.array_equal(times(alone.stage_plans()[1]), times(among.stage_plans()[1]))
+    thrice = make_plan(stages=[STAGES[0]] * 3, normalize=True).stage_plans()
+    first, second = times(thrice[1]), times(thrice[2])
+    assert abs(np.corrcoef(np.diff(first), np.diff(second))[0, 1]) < 4.5 / math.sqrt(3000)
     stage = make_plan(stages=STAGES[:1], normalize=True)
     spanned = make_plan(3000, request_rate=5, normalize=True)
     timed = make_plan(request_rate=5, duration_s=600, normalize=True)
@@ -201,7 +204,7 @@ def test_poisson_counts_follow_the_integral(
     curves: list[dict[str, Any]], integrals: list[tuple[float, float, float]]
 ) -> None:
     """Arrivals in a window are a Poisson number with the integral of the rate as its mean."""
-    fields = {"request_rate": 50, "rate_curve": curves, "duration_s": 1000}
+    fields: dict[str, Any] = {"request_rate": 50, "rate_curve": curves, "duration_s": 1000}
     plans = [times(make_plan(**fields), seed=seed) / 1e6 for seed in range(4)]
     for begin_s, end_s, integral in integrals:
         counts = [np.count_nonzero((begin_s < found) & (found <= end_s)) for found in plans]
@@ -215,8 +218,7 @@ def test_poisson_counts_in_ramps_and_days() -> None:
     plan = make_plan(stages=stages, rate_curve=curves)
     edges_s = np.linspace(0, 600, 61)
     counts = np.histogram(times(plan) / 1e6, edges_s)[0]
-    windows = zip(edges_s[:-1], edges_s[1:], strict=True)
-    expected = np.array([expected_due(plan.rate, begin, end) for begin, end in windows])
+    expected = np.array([expected_due(plan.rate, *window) for window in pairwise(edges_s)])
     assert expected[:30].sum() > 30_000
     chi_square = (((counts - expected) ** 2) / expected).sum()
     assert chi_square == pytest.approx(60, abs=4.5 * math.sqrt(2 * 60))
@@ -245,7 +247,8 @@ def test_off_windows_are_empty(arrivals: Any, normalize: bool) -> None:
     found = times(plan)
     into_us = found % 15_000_000
     assert len(found) > 50
-    assert ((0 < into_us) & (into_us <= 10_000_000)).all()
+    # Gaps below a microsecond may begin a window at its very first moment.
+    assert (into_us <= 10_000_000).all()
     if normalize:
         # The stage ends in an off window: its last arrival is at the end of the on window.
         assert len(found) == 1200
@@ -319,7 +322,7 @@ def test_a_plan_ends_where_the_first_of_its_bounds_is() -> None:
     assert (endless.num_requests, endless.end_us, endless.mean_rate) == (None, None, 5)
     assert len(first_times(endless, 50_000)) == 50_000
     timed = make_plan(request_rate=5, duration_s=100, start_s=7)
-    assert times(timed).max() <= timed.end_us == 107_000_000  # type: ignore[operator]
+    assert times(timed).max() <= timed.end_us == 107_000_000
     reference = first_times(endless, 2000)
     assert np.array_equal(times(timed) - 7_000_000, reference[reference <= 100_000_000])
     assert len(times(make_plan(30, request_rate=5, duration_s=100))) == 30
@@ -357,8 +360,8 @@ def test_extreme_rates() -> None:
     late = ArrivalPlan(gaps=poisson, rate=Rate.constant(1e-300), limit=3)
     assert times(late).tolist() == [2**62] * 3
     assert times(make_plan(5000, request_rate=1e12)).max() == 0
-    slow = make_plan(5, request_rate=1e-8, rate_curve=[{"kind": "diurnal"}])
-    assert 1e13 < times(slow)[-1] < 1e16
+    slow = make_plan(5, request_rate=1e-7, rate_curve=[{"kind": "diurnal"}])
+    assert 1e12 < times(slow)[-1] < 1e15
     assert len(times(make_plan(stages=[{"rate": 1e-9, "duration_s": 1}]))) == 0
 
 
@@ -496,8 +499,8 @@ def test_settings_that_contradict_each_other(
 
 def test_a_share_of_a_common_rate() -> None:
     """A client's plan takes its arrivals from its settings and the rate it is given."""
-    common = load_rate("workload", WorkloadSettings(stages=STAGES))  # type: ignore[arg-type]
-    client = WorkloadSettings(arrivals="constant")  # type: ignore[arg-type]
+    common = load_rate("workload", WorkloadSettings(stages=STAGES))
+    client = WorkloadSettings(arrivals="constant")
     plan = arrival_plan("workload.clients[1]", client, None, common.scaled(0.5))
     assert str(plan) == (
         "constant arrivals in 5 stages (2.5, 0, 4 to 0, 0 to 10, 0.35 requests/s), 1,137.7 s"

@@ -52,6 +52,23 @@ def test_the_peak_is_that_of_the_busiest_window(times: list[int]) -> None:
     assert peak == (max(windows) if times[-1] - times[0] >= S else None)
 
 
+def test_a_window_ends_before_its_length_is_over() -> None:
+    """Arrivals a second apart are not in one window of a second."""
+    assert figures_of(make_stream([0, S, 2 * S])).arrivals.peak_rate_1s_per_s == 1
+
+
+def test_what_comes_with_the_first_arrival_is_in_no_window() -> None:
+    """Windows follow it: here each of ten holds one arrival, at its end."""
+    arrivals = figures_of(make_stream([0] * 5 + [i * S for i in range(1, 11)])).arrivals
+    assert (arrivals.dispersion_window_s, arrivals.dispersion_index) == (1, 0)
+
+
+def test_windows_without_any_arrival_tell_nothing() -> None:
+    """All but the first come behind the last full window."""
+    arrivals = figures_of(make_stream([0] + [10 * S + 1] * 20)).arrivals
+    assert arrivals.dispersion_index is None
+
+
 def test_even_gaps_do_not_vary() -> None:
     """cv and index of dispersion of one arrival each second are 0."""
     arrivals = figures_of(make_stream(range(S, 101 * S, S))).arrivals
@@ -149,12 +166,13 @@ def test_sessions_are_counted_by_their_requests() -> None:
 
 
 def test_deadlines_are_timeouts_and_aborts() -> None:
-    """A request with both counts once."""
+    """Either counts, and both count once."""
     stream = make_stream(range(4))
+    stream[0] = stream[0]._replace(abort_us=7)
     stream[1] = stream[1]._replace(timeout_us=5)
     stream[2] = stream[2]._replace(timeout_us=5, abort_us=0)
     deadlines = figures_of(stream).deadlines
-    assert (deadlines.num_requests, deadlines.share) == (2, 0.5)
+    assert (deadlines.num_requests, deadlines.share) == (3, 0.75)
 
 
 def test_unnamed_content_is_unknown_and_named_content_is_a_share() -> None:

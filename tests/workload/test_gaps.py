@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,19 +28,19 @@ SPREAD = [
 ]
 
 
-def gaps_of(seed: int = 5, count: int = COUNT, **settings: object) -> FloatArray:
+def gaps_of(seed: int = 5, count: int = COUNT, **settings: Any) -> FloatArray:
     process = gap_process("arrivals", ArrivalSettings.model_validate(settings))
     return process.draw(named_stream(seed, "gaps"), count)
 
 
-def wanted_cv(settings: dict[str, object]) -> float:
+def wanted_cv(settings: dict[str, Any]) -> float:
     if "burstiness" in settings:
-        return 1 / math.sqrt(float(str(settings["burstiness"])))
-    return float(str(settings.get("cv", 1.0)))
+        return 1 / math.sqrt(settings["burstiness"])
+    return float(settings.get("cv", 1.0))
 
 
 @pytest.mark.parametrize("settings", SPREAD, ids=str)
-def test_gaps_have_mean_1_and_the_spread_asked_for(settings: dict[str, object]) -> None:
+def test_gaps_have_mean_1_and_the_spread_asked_for(settings: dict[str, Any]) -> None:
     """Mean 1 and the coefficient of variation, within 4.5 standard errors."""
     gaps, cv = gaps_of(**settings), wanted_cv(settings)
     assert gaps.min() > 0
@@ -158,7 +159,7 @@ def test_burstiness_alone_selects_gamma() -> None:
         ({"process": "closed_loop", "num_users": 3}, r"process must be a process with gaps .*"),
     ],
 )
-def test_settings_that_no_process_can_use(settings: dict[str, object], message: str) -> None:
+def test_settings_that_no_process_can_use(settings: dict[str, Any], message: str) -> None:
     """What was given and cannot be used is refused with a remedy."""
     with pytest.raises(ConfigError, match=message):
         gap_process("w.arrivals", ArrivalSettings.model_validate(settings))

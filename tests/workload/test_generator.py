@@ -75,7 +75,7 @@ def test_seeds_differ() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 13, 4999, 5000, 20_000])
-@pytest.mark.parametrize("extra", [{}, {"burstiness": 0.4, "normalize_span": True}])
+@pytest.mark.parametrize("extra", [{}, {"arrivals": {"burstiness": 0.4, "normalize_span": True}}])
 def test_chunks_do_not_change_the_stream(chunk: int, extra: dict[str, Any]) -> None:
     """Requests are the same however many are drawn at a time."""
     workload = make_workload(**SPECIALS, **extra)
@@ -86,8 +86,8 @@ def test_chunks_do_not_change_the_stream(chunk: int, extra: dict[str, Any]) -> N
 CHANGES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("rate", {"request_rate": 0.5}, ("arrival_us",)),
     ("all at once", {"request_rate": math.inf}, ("arrival_us",)),
-    ("gamma", {"burstiness": 0.5}, ("arrival_us",)),
-    ("span", {"normalize_span": True}, ("arrival_us",)),
+    ("gamma", {"arrivals": {"burstiness": 0.5}}, ("arrival_us",)),
+    ("span", {"arrivals": {"normalize_span": True}}, ("arrival_us",)),
     ("prompt", {"prompt": LengthSettings(mean=999, stdev=9)}, ("prompt_tokens",)),
     ("output", {"output": LengthSettings(mean=999, stdev=9)}, ("output_tokens",)),
     ("groups", {"num_prefix_groups": 7}, ("prefix_group",)),
@@ -175,7 +175,9 @@ def test_count_wins_over_the_horizon() -> None:
 
 def test_memory_does_not_grow_with_the_number_of_requests() -> None:
     """Walking 200,000 requests needs one chunk of them at a time."""
-    workload = make_workload(num_requests=200_000, prefix_tokens=16, normalize_span=True)
+    workload = make_workload(
+        num_requests=200_000, prefix_tokens=16, arrivals={"normalize_span": True}
+    )
     next(iter(workload))
     tracemalloc.start()
     try:

@@ -205,6 +205,13 @@ def test_a_curve_too_fast_for_the_arrivals() -> None:
         times_s(rate, [1.0])
 
 
+def test_arrivals_of_another_age() -> None:
+    """With curves, an arrival later than a workload may have is refused."""
+    rate = Rate.constant(1e-9, [OnOff(2e6, 2e8)])
+    with pytest.raises(ConfigError, match=r"must be within 1,000,000,000 s; got a rate curve"):
+        times_s(rate, [1.0])
+
+
 def curve_of(**given_fields: Any) -> Curve:
     return rate_curve("workload.rate_curve[0]", RateCurveSettings(**given_fields))
 

@@ -15,7 +15,7 @@ import hashlib
 from blis_sim.config.workload import WorkloadSettings
 from blis_sim.workload.stream import open_workload
 settings = WorkloadSettings(
-    num_requests=3000, burstiness=0.7, prefix_tokens=64, num_prefix_groups=5
+    num_requests=3000, arrivals={"burstiness": 0.7}, prefix_tokens=64, num_prefix_groups=5
 )
 print(hashlib.sha256(repr(list(open_workload(settings, 7))).encode()).hexdigest())
 """

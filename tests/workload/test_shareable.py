@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blis_sim.api import load_scenario, resolve, run
 from blis_sim.workload.request import RequestSpec
 from blis_sim.workload.shareable import InfinitePrefixCache
 from tests.workload.builders import SHARED_TRACES, make_workload
@@ -137,6 +140,30 @@ def test_a_round_finds_the_answer_before_but_its_last_token(
     assert hits_of([first, second]) == [0, hit]
 
 
+def test_a_round_without_answer_leaves_its_prompt() -> None:
+    """All 112 prompt tokens were computed, seven blocks."""
+    first = make_request(112, 0, session_id="s")
+    assert hits_of([first, make_request(200, session_id="s", round=1)]) == [0, 112]
+
+
+@pytest.mark.parametrize("names", [{"prompt_id": "p"}, {"session_id": "s"}])
+def test_the_same_name_behind_another_prefix_is_other_content(names: dict[str, str]) -> None:
+    """Only the two blocks of the shorter prefix are the same."""
+    short = make_request(160, prefix_group="g", prefix_tokens=32, **names)
+    long = short._replace(prefix_tokens=64)
+    other = short._replace(prefix_group="h")
+    assert hits_of([short, long, other, short]) == [0, 32, 0, 144]
+
+
+def test_the_first_unknown_hash_ends_the_hit() -> None:
+    """Even if a hash behind it was seen, at another place."""
+    prompts = [
+        make_request(100, block_hashes=hashes, hash_block_tokens=32)
+        for hashes in ((1, 2, 3), (4, 2, 3), (1, 5, 3), (1, 2, 6))
+    ]
+    assert hits_of(prompts) == [0, 0, 32, 64]
+
+
 def test_requests_without_names_share_nothing() -> None:
     """The same lengths are not the same content."""
     assert hits_of([make_request(100)] * 3) == [0, 0, 0]
@@ -157,3 +184,38 @@ def test_mooncake_equals_the_count_over_its_hash_ids() -> None:
         seen.update(ids)
     assert hits_of(make_workload(trace=path)) == expected
     assert sum(expected) > 0
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        {
+            "num_requests": 120,
+            "prompts": {
+                "kind": "shared_prefix",
+                "num_groups": 5,
+                "num_prompts_per_group": 8,
+                "system_prompt_len": 100,
+                "question_len": 91,
+                "output_len": 10,
+            },
+        },
+        {
+            "num_requests": 20,
+            "prompt": {"kind": "uniform", "min": 20, "max": 300},
+            "output": {"kind": "uniform", "min": 1, "max": 60},
+            "max_output_tokens": 33,
+            "sessions": {"rounds": 4, "think_time_s": 3},
+        },
+        {"num_requests": 50, "prompt": 50, "prefix_tokens": 77, "num_prefix_groups": 4},
+    ],
+    ids=["pool", "sessions", "prefix"],
+)
+def test_the_engine_hits_as_much(load: dict[str, Any]) -> None:
+    """Requests far apart, in a pool that is never short: what is cached is what is shareable."""
+    load = {"request_rate": 0.01, **load}
+    expected = hits_of(make_workload(**load))
+    engine = {"num_gpu_blocks_override": 100_000}
+    result = run(resolve(load_scenario({"workload": load, "engine": engine})))
+    assert sum(expected) > 0
+    assert np.maximum(result.run.requests.cached_tokens, 0).sum() == sum(expected)

@@ -16,9 +16,6 @@ TRACE = "arrival_s,prompt_tokens,output_tokens\n0,10,1\n1,20,2\n3,30,3\n"
 UNUSABLE_ON_A_TRACE: list[tuple[str, Any]] = [
     ("preset", "chatbot"),
     ("preset", "distribution"),
-    ("arrivals", "poisson"),
-    ("burstiness", 1.0),
-    ("normalize_span", True),
     ("prompt", LengthSettings(mean=5)),
     ("output", LengthSettings(mean=5)),
     ("prefix_tokens", 0),
@@ -38,9 +35,9 @@ def test_settings_of_a_generated_load_are_refused_on_a_trace(
         make_workload(trace=path, **{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("prompt", None), ("normalize_span", False)])
+@pytest.mark.parametrize(("name", "value"), [("prompt", None), ("stages", None)])
 def test_absent_values_do_not_count_as_given(tmp_path: Path, name: str, value: Any) -> None:
-    """Null and false say that the setting is not used."""
+    """Null says that the setting is not used."""
     assert len(make_requests(trace=write_trace(tmp_path, TRACE), **{name: value})) == 3
 
 
@@ -66,22 +63,25 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"prefix_tokens": 2**31}, r"prefix_tokens must be <= 2147483647 tokens; got 2147483648"),
     (
-        {"burstiness": 2.0, "arrivals": "poisson"},
-        r"burstiness must not be set with poisson arrivals .*got 2",
-    ),
-    ({"burstiness": 2.0, "arrivals": "constant"}, r"burstiness must not be set with constant"),
-    ({"burstiness": 1e-9}, r"burstiness must be >= 0\.001; got 1e-09"),
-    (
-        {"request_rate": math.inf, "burstiness": 2.0},
-        r"burstiness must not be set when all requests arrive at once",
+        {"arrivals": {"burstiness": 2.0, "process": "poisson"}},
+        r"arrivals\.burstiness must not be set with poisson arrivals .*got 2",
     ),
     (
-        {"request_rate": math.inf, "normalize_span": True},
-        r"normalize_span must not be set when all requests arrive at once",
+        {"arrivals": {"burstiness": 2.0, "process": "constant"}},
+        r"burstiness must not be set with constant",
+    ),
+    ({"arrivals": {"burstiness": 1e-9}}, r"arrivals\.burstiness must be >= 0\.001; got 1e-09"),
+    (
+        {"request_rate": math.inf, "arrivals": {"burstiness": 2.0}},
+        r"arrivals\.burstiness must not be set when all requests arrive at once",
+    ),
+    (
+        {"request_rate": math.inf, "arrivals": {"normalize_span": True}},
+        r"arrivals\.normalize_span must not be set when all requests arrive at once",
     ),
     (
         {"request_rate": math.inf, "arrivals": "constant"},
-        r"arrivals must not be set when all requests arrive at once",
+        r"arrivals\.process must not be set when all requests arrive at once",
     ),
     ({"request_rate": 1e-9}, r"request_rate must be >= 1e-07 requests/s for 100 requests; got 1e"),
     ({"timeout_s": 1e-9}, r"timeout_s must be >= 0\.000001 s; got 1e-09 s"),
@@ -102,7 +102,10 @@ def test_contradicting_settings_are_refused(settings: dict[str, Any], match: str
     ("settings", "match"),
     [
         ({"request_rate": math.inf}, r"num_requests must be set with .*request_rate inf"),
-        ({"normalize_span": True}, r"normalize_span must be used with workload\.num_requests"),
+        (
+            {"arrivals": {"normalize_span": True}},
+            r"normalize_span must be used with workload\.num_requests",
+        ),
     ],
 )
 def test_settings_that_need_a_count_are_refused_without_one(
@@ -115,9 +118,9 @@ def test_settings_that_need_a_count_are_refused_without_one(
 
 def test_burstiness_alone_selects_gamma() -> None:
     """Burstiness without arrivals means gamma arrivals, as in vllm bench serve."""
-    alone = make_workload(burstiness=0.5)
+    alone = make_workload(arrivals={"burstiness": 0.5})
     assert "gamma (burstiness 0.5) arrivals" in alone.description
-    assert list(alone) == make_requests(burstiness=0.5, arrivals="gamma")
+    assert list(alone) == make_requests(arrivals={"burstiness": 0.5, "process": "gamma"})
     assert list(alone) != make_requests()
 
 

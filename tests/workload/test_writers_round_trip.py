@@ -43,14 +43,14 @@ def through_a_file(
         return read(path)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(requests=streams(), name=st.sampled_from(["t.csv", "t.csv.gz"]))
 def test_own_csv_keeps_every_field(requests: list[RequestSpec], name: str) -> None:
     """Whatever a request may be, it comes back equal."""
     assert through_a_file(requests, name) == requests
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(requests=streams())
 def test_own_parquet_keeps_every_field(requests: list[RequestSpec]) -> None:
     """Whatever a request may be, it comes back equal."""
@@ -58,7 +58,7 @@ def test_own_parquet_keeps_every_field(requests: list[RequestSpec]) -> None:
     assert through_a_file(requests, "t.parquet") == requests
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(requests=streams(), name=st.sampled_from(["t.yaml", "t.csv", "t.csv.gz"]))
 def test_trace_v2_keeps_what_it_has(requests: list[RequestSpec], name: str) -> None:
     """All but limits, disconnects, prompt_id and block hashes; no priority below 0."""
@@ -66,7 +66,7 @@ def test_trace_v2_keeps_what_it_has(requests: list[RequestSpec], name: str) -> N
     assert through_a_file(requests, name, "tracev2") == expected
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(requests=streams(max_time_us=10**15))
 def test_azure_keeps_lengths_and_gaps(requests: list[RequestSpec]) -> None:
     """Times count from the first request, to the microsecond."""
@@ -77,7 +77,7 @@ def test_azure_keeps_lengths_and_gaps(requests: list[RequestSpec]) -> None:
     assert through_a_file(requests, "t.csv", "azure") == expected
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(requests=streams(max_tokens=MAX_TOKENS // 2))
 def test_burstgpt_keeps_answered_requests(requests: list[RequestSpec]) -> None:
     """Arrivals and lengths; what has no answer is a failure there and left out."""
@@ -89,7 +89,7 @@ def test_burstgpt_keeps_answered_requests(requests: list[RequestSpec]) -> None:
     assert through_a_file(requests, "t.csv", "burstgpt") == expected
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(requests=streams(max_tokens=300))
 def test_blis_csv_keeps_arrivals_and_lengths(requests: list[RequestSpec]) -> None:
     """The lists have the lengths; readers here use no more of them."""
@@ -97,7 +97,7 @@ def test_blis_csv_keeps_arrivals_and_lengths(requests: list[RequestSpec]) -> Non
     assert through_a_file(requests, "t.csv", "blis") == expected
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(requests=streams(max_tokens=3000))
 def test_mooncake_keeps_lengths_and_hashes_of_512(requests: list[RequestSpec]) -> None:
     """Times to the microsecond; hashes of 512 tokens as they are, and some for every block."""

@@ -17,7 +17,11 @@ MAX_TOKENS = 2**31 - 1
 MAX_TIME_US = 10**15
 
 labels = (
-    st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=6)
+    st.text(
+        st.sampled_from(",\"; '=%#é日") | st.characters(exclude_categories=("C", "Zl", "Zp")),
+        min_size=1,
+        max_size=6,
+    )
     .map(str.strip)
     .filter(lambda label: label and label.isprintable())
 )

@@ -54,7 +54,7 @@ def _read(path: Path, kind: str | None) -> Imported | None:
         raise ConfigError(unknown_name("kind of load", kind, KINDS))
     if kind == "servegen" or (kind is None and path.is_dir()):
         return import_servegen(path) if kind or is_servegen(path) else None
-    document = read_yaml(path, number_keys=True)
+    document = read_yaml(path, what="workload spec", number_keys=True)
     values: dict[str, Any] = document.values
     source = Source(values, path, document.places)
     if kind == "blis" or (kind is None and is_blis_spec(values)):

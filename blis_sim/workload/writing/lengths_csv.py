@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from blis_sim.errors import ConfigError
 from blis_sim.workload.request import RequestSpec
@@ -27,11 +27,11 @@ class AzureWriter(TextWriter):
     def lines(self, requests: Iterable[RequestSpec], survey: Survey) -> Iterator[str]:
         """Yield the header and the rows."""
         yield "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        begin = datetime(2000, 1, 1, tzinfo=UTC)
+        begin = datetime(2000, 1, 1)
         for spec in requests:
             time = begin + timedelta(microseconds=spec.arrival_us)
             # The last of the seven decimals of the original counts tenths of a microsecond.
-            stamp = f"{time:%Y-%m-%d %H:%M:%S.%f}0"
+            stamp = time.isoformat(" ", "microseconds") + "0"
             yield f"{stamp},{spec.prompt_tokens},{spec.output_tokens}\n"
 
 

@@ -91,7 +91,7 @@ class _BlockNumbers:
                 # A known prompt ends alike wherever it is sent, in a partial block, too.
                 is_whole_prompt = key == content_key(spec) and spec.session_id is None
                 whole = num_blocks if is_whole_prompt else end // BLOCK_TOKENS
-                blocks += self._shared((key, len(blocks)), whole - len(blocks))
+                blocks += self._shared(key, whole - len(blocks))
         return blocks + [next(self._fresh) for _ in range(num_blocks - len(blocks))]
 
     def _shared(self, key: Hashable, count: int) -> list[int]:

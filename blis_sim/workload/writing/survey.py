@@ -12,7 +12,8 @@ from blis_sim.workload.request import RequestSpec
 
 _DEFAULTS = tuple(RequestSpec._field_defaults.values())
 _NUM_REQUIRED = len(RequestSpec._fields) - len(_DEFAULTS)
-_LABELS = ("prefix_group", "session_id", "slo_class", "tenant", "prompt_id")
+_OPTIONAL = RequestSpec._fields[_NUM_REQUIRED:]
+_LABELS = {"prefix_group", "session_id", "slo_class", "tenant", "prompt_id"}
 
 FACTS = (
     "max_output_tokens",
@@ -111,17 +112,20 @@ class Survey:
         self.num_requests += 1
 
     def _add_facts(self, spec: RequestSpec) -> None:
-        for name, value, default in zip(
-            RequestSpec._fields[_NUM_REQUIRED:], spec[_NUM_REQUIRED:], _DEFAULTS, strict=True
-        ):
-            self.used[name] += value != default
-        labels = [label for name in _LABELS if (label := getattr(spec, name)) is not None]
-        for label in labels:
-            if not (label.strip() and label.isprintable()):
-                raise ConfigError(
-                    f"labels of request {spec.request_id} must be printable text; got {label!r}"
-                )
-        self.num_padded += any(label != label.strip() for label in labels)
+        used, is_padded = self.used, False
+        for name, value, default in zip(_OPTIONAL, spec[_NUM_REQUIRED:], _DEFAULTS, strict=True):
+            if value == default:
+                continue
+            used[name] += 1
+            if name in _LABELS and isinstance(value, str):
+                stripped = value.strip()
+                if not (stripped and value.isprintable()):
+                    raise ConfigError(
+                        f"{name} of request {spec.request_id} must be printable text; "
+                        f"got {value!r}"
+                    )
+                is_padded |= stripped != value
+        self.num_padded += is_padded
         self.num_below_zero += spec.priority < 0
         self.num_empty_groups += spec.prefix_group is not None and not spec.prefix_tokens
         if spec.block_hashes is not None:

@@ -1,0 +1,1 @@
+"""Measured kernel times: reading bench_data folders and looking kernels up in them."""

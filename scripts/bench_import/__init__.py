@@ -1,0 +1,1 @@
+"""Parts of ``scripts/import_aiconfigurator.py``: read, clean, thin and write kernel tables."""
