@@ -17,26 +17,27 @@ from pathlib import Path
 
 from bench_import.attention import import_decode, import_mla, import_prefill
 from bench_import.context import Context, TableReport
+from bench_import.moe import import_moe
 from bench_import.needs import TENSOR_PARALLEL, bundled_needs
 from bench_import.note import report_row, write_note
-from bench_import.tables import import_all_reduce, import_gemm, import_moe
+from bench_import.tables import import_all_reduce, import_gemm
 from bench_import.thin import Limits
 from bench_import.wheel import Wheel, download
 
 from blis_sim.catalog.gpus import load_gpu
 from blis_sim.errors import BlisError, ConfigError, unknown_name
 
+# GPU: folder in the wheel and MB of L2 cache (vendors' architecture papers).
 SYSTEMS = {
-    "A100-80": "a100_sxm",
-    "H100": "h100_sxm",
-    "H200": "h200_sxm",
-    "L40S": "l40s",
-    "B200": "b200_sxm",
-    "B300": "b300_sxm",
-    "GB200": "gb200",
-    "RTX-PRO-6000": "rtx_pro_6000_server",
+    "A100-80": ("a100_sxm", 40),
+    "H100": ("h100_sxm", 50),
+    "H200": ("h200_sxm", 50),
+    "L40S": ("l40s", 96),
+    "B200": ("b200_sxm", 126),
+    "B300": ("b300_sxm", 126),
+    "GB200": ("gb200", 126),
+    "RTX-PRO-6000": ("rtx_pro_6000_server", 128),
 }
-MOE_DISTRIBUTIONS = ("balanced", "power_law_1.01", "power_law_1.2")
 TABLE_FOLDERS = (
     "gemm_bench", "mha_prefill", "mha_decode", "mla_prefill", "mla_decode", "allreduce", "moe",
 )  # fmt: skip
@@ -49,10 +50,6 @@ def arguments() -> argparse.Namespace:
     source.add_argument("--download", action="store_true", help="fetch the wheel with pip")
     parser.add_argument("--out", type=Path, default=Path("bench_data"))
     parser.add_argument("--gpu", nargs="+", default=list(SYSTEMS), help="default: all")
-    parser.add_argument(
-        "--moe-distribution", choices=MOE_DISTRIBUTIONS, default="power_law_1.01",
-        help="how tokens fall on experts (default: %(default)s)",
-    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -61,7 +58,7 @@ def import_tables(context: Context) -> list[TableReport]:
     for kv_dtype in ("bf16", "fp8"):
         reports += [import_prefill(context, kv_dtype), import_decode(context, kv_dtype)]
         reports += [import_mla(context, kv_dtype, is_decode=late) for late in (False, True)]
-    reports += [import_moe(context, dtype) for dtype in ("bf16", "fp8", "fp8_block", "mxfp4")]
+    reports += [import_moe(context, dtype) for dtype in ("bf16", "fp8", "mxfp4")]
     reports += [import_all_reduce(context, tp) for tp in TENSOR_PARALLEL if tp > 1]
     return [report for report in reports if report is not None]
 
@@ -71,7 +68,9 @@ def import_gpu(context: Context) -> None:
         shutil.rmtree(context.out / name, ignore_errors=True)
     found = context.first("gemm", "gemm_perf.parquet", ("vllm", "trtllm"))
     if found is None:
-        raise ConfigError(f"--wheel must hold tables of {context.system}; got {context.wheel.path}")
+        raise ConfigError(
+            f"--wheel must hold tables of {context.system}; got {context.wheel.path}"
+        )
     device = found[0].describe("device")
     reports = import_tables(context)
     write_note(
@@ -91,15 +90,16 @@ def run(wheel: Wheel, options: argparse.Namespace) -> None:
         gpu = names.get(asked.casefold())
         if gpu is None:
             raise ConfigError(unknown_name("--gpu", asked, SYSTEMS))
+        system, l2_mb = SYSTEMS[gpu]
         import_gpu(
             Context(
                 wheel=wheel,
-                system=SYSTEMS[gpu],
+                system=system,
                 gpu=load_gpu(gpu),
                 out=options.out / gpu.casefold(),
                 needs=needs,
-                moe_distribution=options.moe_distribution,
                 limits=Limits(),
+                l2_bytes=l2_mb * 1e6,
             )
         )
 

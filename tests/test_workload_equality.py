@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 USERS = {"process": "closed_loop", "num_users": 8}
 
 
+BLACKBOX = {"latency": {"model": "blackbox"}}
+
+
 def run(workload: dict[str, Any], **parts: Any) -> Result:
-    return simulate(load_scenario({**parts, "workload": workload}))
+    return simulate(load_scenario({**BLACKBOX, **parts, "workload": workload}))
 
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -106,7 +109,7 @@ DIGEST = """
 import hashlib, json, sys
 from blis_sim.api import load_scenario, simulate
 for spec in json.loads(sys.stdin.read()):
-    result = simulate(load_scenario({"workload": spec}))
+    result = simulate(load_scenario({"latency": {"model": "blackbox"}, "workload": spec}))
     text = result.requests.to_csv() + json.dumps(list(result.context.notices))
     print(hashlib.sha256(text.encode()).hexdigest())
 """
@@ -117,7 +120,7 @@ def test_a_spec_gives_the_same_bytes_in_another_process() -> None:
     specs = list(SPECS.values())
     expected = []
     for spec in specs:
-        result = simulate(load_scenario({"workload": spec}))
+        result = run(spec)
         text = result.requests.to_csv() + json.dumps(list(result.context.notices))
         expected.append(hashlib.sha256(text.encode()).hexdigest())
     output = subprocess.run(
@@ -152,7 +155,9 @@ LENGTHS = st.integers(1, 60) | st.sampled_from(
         {"kind": "exponential", "mean": 12},
     ]
 )
-SECONDS = st.sampled_from([0, 0.5, {"kind": "exponential", "mean": 0.3}, {"mean": 3, "max": 1}])
+SECONDS = st.sampled_from(
+    [0, 0.5, {"kind": "exponential", "mean": 0.3}, {"kind": "normal", "mean": 1, "stdev": 0.5}]
+)
 ARRIVALS = st.sampled_from(
     [
         "poisson",
@@ -162,9 +167,9 @@ ARRIVALS = st.sampled_from(
         {"process": "weibull", "cv": 2.0},
         {"process": "gamma", "cv": 0.5, "normalize_span": True},
         {"normalize_span": True},
-        {"num_users": 3},
     ]
-) | st.builds(
+)
+LOOPS = st.builds(
     lambda users, think: {"process": "closed_loop", "num_users": users, "think_time_s": think},
     st.integers(1, 5),
     SECONDS,
@@ -176,6 +181,7 @@ STAGES = st.lists(
         st.sampled_from([0.5, 1, 2]),
         maybe(end_rate=st.integers(0, 9)),
     ),
+    min_size=1,
     max_size=3,
 )
 CURVES = st.lists(
@@ -217,7 +223,6 @@ TALKS = st.builds(
 )
 # Contradictions are welcome, but seldom enough that most loads are sent.
 LOAD: dict[str, st.SearchStrategy[Any]] = {
-    "arrivals": ARRIVALS,
     "prompt": LENGTHS,
     "output": LENGTHS,
     "start_s": st.sampled_from([0, 1.5]),
@@ -249,29 +254,40 @@ def merge(*parts: dict[str, Any]) -> dict[str, Any]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-ONE = st.builds(merge, maybe(**LOAD), RATES, CONTENTS, BOUNDS)
-CLIENTS = st.lists(ONE, min_size=1, max_size=3)
-NAMED = st.builds(
-    lambda clients, names: [c | {"name": n} for c, n in zip(clients, names, strict=False)],
-    CLIENTS,
-    st.permutations(["x", "y", "z"]) | st.just(["x", "x", "x"]),
+TIMES = st.one_of(
+    st.builds(merge, RATES, maybe(arrivals=ARRIVALS)),
+    st.builds(lambda loop: {"arrivals": loop}, LOOPS),
 )
+ONE = st.builds(merge, maybe(**LOAD), TIMES, CONTENTS, BOUNDS)
+SHARER = st.builds(merge, maybe(**LOAD), maybe(arrivals=ARRIVALS), CONTENTS, BOUNDS)
+
+
+def named(clients: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    return [client | {"name": name} for client, name in zip(clients, names, strict=False)]
+
+
+def several(one: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return a few clients, with names or without; seldom two of one name."""
+    clients = st.lists(one, min_size=1, max_size=3)
+    names = st.permutations(["x", "y", "z"]) | st.permutations(["x", "y", "y"])
+    return clients | st.builds(named, clients, names)
 
 
 def sharing(clients: list[dict[str, Any]], rates: dict[str, Any]) -> dict[str, Any]:
     """Return clients who have equal shares of a rate, instead of rates of their own."""
-    own = {"request_rate": None, "stages": None, "rate_fraction": 1 / len(clients)}
+    own = {"rate_fraction": 1 / len(clients)}
     return rates | {"clients": [client | own for client in clients]}
 
 
 MANY = st.builds(
     merge,
-    maybe(max_outstanding=st.integers(1, 4), output=LENGTHS, timeout_s=st.just(0.2)),
+    maybe(max_outstanding=st.integers(1, 4)),
+    st.sampled_from([{}, {}, {}, {}, {}, {"slo_class": "common"}, {"timeout_s": 0.2}]),
     st.just({}) | BOUNDS,
-    st.builds(lambda clients: {"clients": clients}, CLIENTS | NAMED)
-    | st.builds(sharing, CLIENTS | NAMED, RATES),
+    st.builds(lambda clients: {"clients": clients}, several(ONE))
+    | st.builds(sharing, several(SHARER), RATES.filter(lambda r: "rate_curve" not in r and r)),
 )
-GAPS = st.just({}) | st.just({}) | maybe(stage_gap_s=st.sampled_from([0, 0.7]))
+GAPS = st.sampled_from([{}, {}, {}, {"stage_gap_s": 0}, {"stage_gap_s": 0.7}])
 REACH: Counter[str] = Counter()
 
 
@@ -290,7 +306,7 @@ def test_every_load_is_refused_in_one_line_or_is_sent_and_counted(
     """A load is a ConfigError of one line, or a sorted stream whose simulation loses nothing."""
     refusal = ""
     try:
-        scenario = load_scenario({"workload": load, "horizon_s": horizon_s})
+        scenario = load_scenario({**BLACKBOX, "workload": load, "horizon_s": horizon_s})
         horizon_us = None if horizon_s is None else int(horizon_s * 1e6)
         workload = open_workload(scenario.workload, scenario.seed, horizon_us)
         listed = list(islice(workload, 200))
@@ -320,7 +336,7 @@ def test_every_load_is_refused_in_one_line_or_is_sent_and_counted(
 
 
 def test_loads_of_all_kinds_were_tried() -> None:
-    """The loads drawn above are refused, open and with feedback often enough."""
+    """The loads drawn above are refused, open and with feedback now and then."""
     if not REACH:
         pytest.skip("the property did not run")
-    assert min(REACH[kind] for kind in ("refused", "open", "with feedback")) >= 8, REACH
+    assert min(REACH[kind] for kind in ("refused", "open", "with feedback")) >= 3, REACH

@@ -26,14 +26,17 @@ workload:
             system_prompt_len: 100, question_len: 491, output_len: 247, order: round_robin}
   max_outstanding: 256
 """
+DEPLOYMENT = {
+    "model": "llama-3.1-8b",
+    "hardware": "H100",
+    "latency": {"model": "blackbox"},
+}
 BLOCK = 16
 USERS = {"process": "closed_loop", "num_users": 8}
 
 
 def run(workload: dict[str, Any], **parts: Any) -> Result:
-    parts.setdefault("model", "llama-3.1-8b")
-    parts.setdefault("hardware", "H100")
-    return simulate(load_scenario({**parts, "workload": workload}))
+    return simulate(load_scenario({**DEPLOYMENT, **parts, "workload": workload}))
 
 
 def frame(workload: dict[str, Any], **parts: Any) -> pd.DataFrame:
@@ -90,7 +93,7 @@ def test_prompts_at_random_hit_what_was_sent_before() -> None:
     settings = yaml.safe_load(SHARED_PREFIX)["workload"]
     settings["prompts"]["order"] = "random"
     settings["stages"] = [{"rate": 5, "duration_s": 200}]
-    scenario = load_scenario({"model": "llama-3.1-8b", "workload": settings})
+    scenario = load_scenario({**DEPLOYMENT, "workload": settings})
     specs = list(open_workload(scenario.workload, scenario.seed))
     cached = simulate(scenario).requests["cached_tokens"].tolist()
     seen: set[str | None] = set()

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from blis_sim.cli import bench, common, compose, convert, gpus, import_spec, models, run, workload
+from blis_sim.cli import (
+    bench,
+    bench_data,
+    common,
+    compose,
+    convert,
+    gpus,
+    import_spec,
+    models,
+    run,
+    workload,
+)
 from blis_sim.cli.flags import check_values, normalized
 from blis_sim.cli.run_flags import run_flags
 from blis_sim.errors import BlisError, InvariantError, SimulationError, nearest
@@ -38,6 +49,10 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app.add_typer(loads, name="workload")
     app.command("convert", help=convert.HELP)(convert.convert)
     app.command("compose", help=compose.HELP)(compose.compose)
+    tables = typer.Typer(help=bench_data.HELP, no_args_is_help=True, rich_markup_mode=None)
+    tables.command("explain", help=bench_data.EXPLAIN_HELP)(bench_data.explain)
+    tables.command("check", help=bench_data.CHECK_HELP)(bench_data.check)
+    app.add_typer(tables, name="bench-data")
     benchmarks = typer.Typer(help=bench.HELP, no_args_is_help=True, rich_markup_mode=None)
     benchmarks.callback()(_benchmarks)
     benchmarks.command("engine", help=bench.ENGINE_HELP)(bench.engine)

@@ -123,7 +123,8 @@ class SessionSettings(Section):
     history: Literal["accumulate", "none"] = "accumulate"
     """Whether a prompt holds all earlier prompts and answers in front of its new tokens."""
     max_context_tokens: int | None = Field(default=None, ge=1)
-    """A round whose prompt and answer would exceed this is not sent; the conversation ends."""
+    """A later round whose prompt and answer would exceed this is not sent; the conversation
+    ends."""
 
 
 class LoadSettings(Section):

@@ -10,8 +10,9 @@ In a cell the rate is taken as a straight line with the exact integral, so that
 
 - constant rates, ramps, pauses, spikes and on-off windows are exact up to rounding;
 - with a diurnal curve, Lambda is exact at both ends of a cell, and a time in between is wrong
-  by less than 1 us / (1 - amplitude), for periods up to a month. Only with an amplitude of 1,
-  around the moment when the rate is 0, the error may reach the length of a cell (21 s of a day).
+  by less than 1 us / (1 - amplitude), for periods up to a month. Only where the rate touches 0,
+  at the foot of a ramp or with an amplitude of 1, the error may reach the length of that cell
+  (21 s of a day).
 
 Cells are made as they are needed: a rate without end takes no memory.
 """

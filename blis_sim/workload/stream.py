@@ -55,6 +55,7 @@ def open_workload(
         return _staged(settings, loads)
     limit = settings.num_requests if settings.clients else None
     if settings.clients and limit is None and horizon_us is None and not _all_end(loads):
+        _check_none_ends(loads)
         limit = DEFAULT_NUM_REQUESTS
     cap = settings.max_outstanding if settings.clients else None
     if cap is None and all(load.is_open for load in loads):
@@ -101,6 +102,20 @@ def _all_end(loads: Sequence[Load]) -> bool:
     )
 
 
+def _check_none_ends(loads: Sequence[Load]) -> None:
+    """Check that no client has an end of its own where others have none.
+
+    The default number of requests would cut what that client was said to send.
+    """
+    endless = [load for load in loads if not _all_end([load])]
+    if len(endless) < len(loads):
+        raise ConfigError(
+            f"workload must have an end for {endless[0].name}, as other clients have one; got "
+            "none; give it num_requests or duration_s, or give the whole a num_requests or a "
+            "horizon"
+        )
+
+
 def _names(clients: Sequence[ClientSettings]) -> list[str]:
     names = [
         client.name if client.name is not None else f"client-{number}"
@@ -142,11 +157,12 @@ def _check_shares(settings: WorkloadSettings, clients: Sequence[ClientSettings])
 def _check_common(settings: WorkloadSettings, clients: Sequence[ClientSettings]) -> None:
     """Check that every common setting is some client's."""
     for name in LoadSettings.model_fields:
-        is_common = name in settings.model_fields_set and name not in _WHOLE
+        is_given = name in settings.model_fields_set and getattr(settings, name) is not None
+        is_common = is_given and name not in _WHOLE
         if is_common and all(name in client.model_fields_set for client in clients):
             raise ConfigError(
                 f"workload.{name} must not be set where each client has its own; got "
-                f"{len(clients)} clients with a {name}; leave it out, or change theirs"
+                f"{name} with all {len(clients)}; leave it out, or change theirs"
             )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cold import ColdStats, from_memory
 from .context import Context, TableReport, kernel_names
 from .grid import Floats, Grid, grid_from_frame
 from .kernels import (
@@ -57,7 +58,7 @@ def import_prefill(context: Context, kv_dtype: str) -> TableReport | None:
         path = context.out / "mha_prefill" / "-".join(map(str, shape)) / file
         rows = measured_points(done.grid, i, done.mfu, columns_first=True)
         write_csv(path, ("seq_len", "batch", "latency_us", "mfu"), rows)
-    return done.report(f"mha_prefill/*/{file}", table, kernel_names(frame))
+    return done.report(f"mha_prefill/*/{file}", table.path, kernel_names(frame))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,26 @@ class EqualWork:
     def of(cls, needed: set[tuple[int, ...]], measured: list[tuple[int, ...]]) -> EqualWork:
         shapes = {}
         for heads, kv_heads, h in sorted(needed - set(measured)):
-            alike = [s for s in measured if s[2] == h and s[0] * kv_heads == heads * s[1]]
+            # From fewer KV heads only: more of them would leave the small batches without value.
+            alike = [
+                s
+                for s in measured
+                if s[2] == h and s[1] < kv_heads and s[0] * kv_heads == heads * s[1]
+            ]
             if alike:
                 shapes[heads, kv_heads, h] = max(alike, key=lambda s: (s[1], s))
         return cls(shapes)
+
+    def remarks(self, full: Grid) -> list[str]:
+        """Say what is computed and how well the rule does on shapes measured both ways."""
+        if not self.shapes:
+            return []
+        error = equal_work_error(full)
+        pairs = ", ".join(f"{_name(new)} from {_name(old)}" for new, old in self.shapes.items())
+        return [
+            "not measured but computed from equal work (error of that rule where it can be "
+            f"checked: {error}): {pairs}"
+        ]
 
     def added_to(self, grid: Grid, full: Grid) -> Grid:
         """Return ``grid`` with the computed shapes, from the measured ones in ``full``."""
@@ -105,8 +122,8 @@ def _at_rows(grid: Grid, index: int, rows: Floats) -> Floats:
     return np.where(outside[:, None], np.nan, between)
 
 
-def equal_work_error(full: Grid) -> tuple[float, float]:
-    """Return median and p95 error of the rule on shapes that are measured both ways."""
+def equal_work_error(full: Grid) -> str:
+    """Return median and p95 error of the rule on shapes that are measured both ways, as text."""
     errors = []
     for i, (heads, kv_heads, h) in enumerate(full.shapes):
         source = (heads * 4, kv_heads * 4, h)
@@ -114,9 +131,11 @@ def equal_work_error(full: Grid) -> tuple[float, float]:
             other = full.shapes.index(source)
             predicted = _at_rows(full, i, full.rows * 4)
             errors.append(np.abs(predicted / full.latency_us[other] - 1).ravel())
-    error = np.concatenate(errors) if errors else np.array([np.nan])
+    error = np.concatenate(errors) if errors else np.array([])
     error = error[~np.isnan(error)]
-    return float(np.median(error)), float(np.quantile(error, 0.95))
+    if not len(error):
+        return "no such pair"
+    return f"median {np.median(error):.1%}, p95 {np.quantile(error, 0.95):.1%}"
 
 
 def import_decode(context: Context, kv_dtype: str) -> TableReport | None:
@@ -142,12 +161,16 @@ def import_decode(context: Context, kv_dtype: str) -> TableReport | None:
     raw = raw.select_shapes([shape for shape in raw.shapes if shape[2] in widths])
     rule = EqualWork.of(context.needs.heads, raw.shapes)
     measured = _wanted_heads(context, raw.shapes)
-    done = context.finish(
-        raw,
-        decode_work(dtype_bytes(kv_dtype)),
-        "bf16",
-        select=lambda full: rule.added_to(full.select_shapes(measured), full),
-    )
+    work_of = decode_work(dtype_bytes(kv_dtype))
+    remarks: list[str] = []
+
+    def prepare(cleaned: Grid) -> Grid:
+        cold, stats = from_memory(cleaned, work_of, context.l2_bytes)
+        remarks.append(_cold_remark(stats))
+        remarks.extend(rule.remarks(cold))
+        return rule.added_to(cold.select_shapes(measured), cold)
+
+    done = context.finish(raw, work_of, "bf16", prepare=prepare)
     file = _file("mha_decode", kv_dtype)
     for i, shape in enumerate(done.grid.shapes):
         path = context.out / "mha_decode" / "-".join(map(str, shape)) / file
@@ -156,16 +179,13 @@ def import_decode(context: Context, kv_dtype: str) -> TableReport | None:
             ("batch", "kv_len", "latency_us", "mfu"),
             measured_points(done.grid, i, done.mfu),
         )
-    median, p95 = equal_work_error(done.cleaned)
-    computed = ", ".join(
-        f"{_name(shape)} from {_name(source)}" for shape, source in rule.shapes.items()
-    )
-    remark = (
-        f"not measured but computed from equal work (error of that rule where it can be checked: "
-        f"median {median:.1%}, p95 {p95:.1%}): {computed}"
-    )
-    return done.report(
-        f"mha_decode/*/{file}", table, kernel_names(frame), [remark] if rule.shapes else []
+    return done.report(f"mha_decode/*/{file}", table.path, kernel_names(frame), remarks)
+
+
+def _cold_remark(stats: ColdStats) -> str:
+    return (
+        f"{stats.raised_frac:.0%} of the points were raised, by {stats.median_change:.0%} in the "
+        "median, because the benchmark had read their KV cache from L2 (see ../README.md)"
     )
 
 
@@ -190,12 +210,21 @@ def import_mla(context: Context, kv_dtype: str, *, is_decode: bool) -> TableRepo
     length = frame["isl"] + frame["step"] if is_decode else frame["isl"]
     raw = grid_from_frame(frame.assign(**{column: length}), ("num_heads",), column, "batch_size")
     raw = raw.select_shapes([(heads,) for heads in sorted(context.needs.mla_heads)])
-    work = (mla_decode_work if is_decode else mla_prefill_work)(dtype_bytes(kv_dtype))
-    done = context.finish(raw, work, "bf16")
+    work_of = (mla_decode_work if is_decode else mla_prefill_work)(dtype_bytes(kv_dtype))
+    remarks: list[str] = []
+
+    def prepare(cleaned: Grid) -> Grid:
+        cold, stats = from_memory(cleaned, work_of, context.l2_bytes)
+        remarks.append(_cold_remark(stats))
+        return cold
+
+    done = context.finish(raw, work_of, "bf16", prepare=prepare if is_decode else None)
     kind = "mla_decode" if is_decode else "mla_prefill"
     header = ("batch", "kv_len") if is_decode else ("seq_len", "batch")
     for i, (heads,) in enumerate(done.grid.shapes):
         folder = context.out / kind / f"{heads}-{MLA_LATENT}-{MLA_ROPE}"
         rows = measured_points(done.grid, i, done.mfu, columns_first=not is_decode)
         write_csv(folder / _file(kind, kv_dtype), (*header, "latency_us", "mfu"), rows)
-    return done.report(f"{kind}/*/{_file(kind, kv_dtype)}", table, kernel_names(frame))
+    return done.report(
+        f"{kind}/*/{_file(kind, kv_dtype)}", table.path, kernel_names(frame), remarks
+    )

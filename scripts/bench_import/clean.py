@@ -85,6 +85,11 @@ def without_spikes(latency_us: Floats, spike: float = SPIKE) -> tuple[Floats, in
     with np.errstate(invalid="ignore"):
         above = middle > neighbours.max(axis=0) * (1 + spike)
         below = middle < neighbours.min(axis=0) / (1 + spike)
+    # A point beside a high spike is below it and, as tables rise, below the next one too.
+    beside = np.zeros_like(below)
+    beside[..., 1:] |= above[..., :-1]
+    beside[..., :-1] |= above[..., 1:]
+    below &= ~beside
     median = np.where(above, neighbours.max(axis=0), neighbours.min(axis=0))
     cleaned = latency_us.copy()
     cleaned[..., 1:-1] = np.where(above | below, median, middle)

@@ -48,11 +48,11 @@ class Finished:
     num_above_roof: int | None
 
     def report(
-        self, name: str, table: SourceTable, kernels: str, remarks: Sequence[str] = ()
+        self, name: str, source: str, kernels: str, remarks: Sequence[str] = ()
     ) -> TableReport:
         return TableReport(
             name=name,
-            source=table.path,
+            source=source,
             kernels=kernels,
             num_shapes=len(self.grid.shapes),
             cleaned=self.clean_stats,
@@ -71,8 +71,8 @@ class Context:
     gpu: GpuSpec
     out: Path
     needs: Needs
-    moe_distribution: str
     limits: Limits
+    l2_bytes: float
 
     def first(
         self, operation: str, file: str, frameworks: Sequence[str], **wanted: object
@@ -98,11 +98,11 @@ class Context:
         work_of: WorkOf | None,
         dtype: str,
         always: tuple[int, ...] = (),
-        select: Callable[[Grid], Grid] | None = None,
+        prepare: Callable[[Grid], Grid] | None = None,
     ) -> Finished:
-        """Clean ``raw``, take the shapes that ``select`` returns, thin and compute the MFU."""
+        """Clean ``raw``, take what ``prepare`` makes of it, thin and compute the MFU."""
         everything, clean_stats = clean_grid(raw)
-        cleaned = everything if select is None else select(everything)
+        cleaned = everything if prepare is None else prepare(everything)
         keep_rows, keep_columns, thin_stats = thin_grid(cleaned, self.limits, always)
         thinned = apply_thinning(cleaned, keep_rows, keep_columns)
         thinned = thinned.with_latency(round_to_digits(thinned.latency_us))

@@ -15,11 +15,15 @@ TENSOR_PARALLEL = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Shapes that occur: GEMM (n, k), heads (H, K, h), MoE (E, top k, d, F) and MLA heads."""
+    """Shapes that occur: GEMM (n, k), heads (H, K, h), MoE (E, top k, d, F) and MLA heads.
+
+    ``moe_mxfp4`` holds the experts of models published with MXFP4 weights, ``moe`` all others.
+    """
 
     gemm: set[tuple[int, ...]] = field(default_factory=set)
     heads: set[tuple[int, ...]] = field(default_factory=set)
     moe: set[tuple[int, ...]] = field(default_factory=set)
+    moe_mxfp4: set[tuple[int, ...]] = field(default_factory=set)
     mla_heads: set[int] = field(default_factory=set)
 
 
@@ -48,7 +52,8 @@ def _add(needs: Needs, spec: ModelSpec, tp: int) -> None:
     if spec.moe is not None:
         moe = spec.moe
         width = moe.moe_intermediate_size // tp
-        needs.moe.add((moe.num_experts, moe.experts_per_token, d, width))
+        experts = needs.moe_mxfp4 if spec.quantization == "mxfp4" else needs.moe
+        experts.add((moe.num_experts, moe.experts_per_token, d, width))
         needs.gemm.add((moe.num_experts, d))
         if moe.shared_intermediate_size:
             needs.gemm.update(_mlp(d, moe.shared_intermediate_size // tp))

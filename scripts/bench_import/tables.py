@@ -1,4 +1,4 @@
-"""GEMM, mixture-of-experts and all-reduce tables."""
+"""GEMM and all-reduce tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from .clean import clean_grid
 from .context import Context, TableReport, kernel_names
 from .grid import Floats, Grid, grid_from_frame, round_to_digits
-from .kernels import bound_and_flops, gemm_work, moe_work, peak_flops_per_s
+from .kernels import bound_and_flops, gemm_work, peak_flops_per_s
 from .needs import enclosing_shapes
 from .thin import ThinStats
 from .write import measured_points, write_csv
@@ -31,7 +31,6 @@ _GEMM_FRAMEWORKS = {
     "fp8_block": ("sglang",),
     "int4": ("trtllm",),
 }
-_MOE_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "mxfp4": "w4a16_mxfp4"}
 
 
 def import_gemm(context: Context, dtype: str) -> TableReport | None:
@@ -49,7 +48,11 @@ def import_gemm(context: Context, dtype: str) -> TableReport | None:
     if dtype in _EVERY_SHAPE:
         wanted |= {shape for shape in raw.shapes if min(shape) >= SMALLEST_GEMM}
     done = context.finish(
-        raw, gemm_work(dtype), dtype, DECODE_TOKENS, lambda grid: grid.select_shapes(sorted(wanted))
+        raw,
+        gemm_work(dtype),
+        dtype,
+        DECODE_TOKENS,
+        lambda full: full.select_shapes(sorted(wanted)),
     )
     rows = [
         [point[1], str(k), str(n), *point[2:]]
@@ -59,19 +62,21 @@ def import_gemm(context: Context, dtype: str) -> TableReport | None:
     rows.sort(key=lambda row: (int(row[2]), int(row[1]), int(row[0])))
     path = context.out / "gemm_bench" / f"gemm_{dtype}.csv"
     write_csv(path, ("m", "k", "n", "latency_us", "mfu"), rows)
-    return done.report(
-        f"gemm_bench/gemm_{dtype}.csv", table, kernel_names(frame), _gemm_remarks(context, done.cleaned, done.grid, dtype)
-    )
+    remarks = _gemm_remarks(context, done.cleaned, done.grid.shapes, dtype)
+    name = f"gemm_bench/gemm_{dtype}.csv"
+    return done.report(name, table.path, kernel_names(frame), remarks)
 
 
-def _gemm_remarks(context: Context, full: Grid, kept: Grid, dtype: str) -> list[str]:
+def _gemm_remarks(
+    context: Context, full: Grid, kept: list[tuple[int, ...]], dtype: str
+) -> list[str]:
     """Measure what the nearest shape's efficiency says about shapes that have no table."""
     peak, bandwidth = peak_flops_per_s(context.gpu, dtype), context.gpu.hbm_gb_per_s * 1e9
     bound, _ = bound_and_flops(full, gemm_work(dtype), peak, bandwidth)
     efficiency = (bound / full.latency_us)[:, 0]
     index = {shape: i for i, shape in enumerate(full.shapes)}
-    there = np.array([index[shape] for shape in kept.shapes])
-    left_out = [i for shape, i in index.items() if shape not in set(kept.shapes)]
+    there = np.array([index[shape] for shape in kept])
+    left_out = sorted(set(index.values()) - set(there.tolist()))
     remarks = []
     if left_out:
         error = _nearest_error(full, bound[:, 0], efficiency, np.array(left_out), there)
@@ -105,37 +110,6 @@ def _nearest_error(
     return f"median {np.median(error):.1%}, p95 {np.quantile(error, 0.95):.1%}"
 
 
-def import_moe(context: Context, dtype: str) -> TableReport | None:
-    """Write ``moe/<E>-<top k>-<d>-<F>/moe_<dtype>.csv``."""
-    found = context.first(
-        "moe",
-        "moe_perf.parquet",
-        ("vllm",),
-        moe_dtype=_MOE_DTYPES[dtype],
-        moe_ep_size=1,
-        distribution=context.moe_distribution,
-    )
-    if found is None:
-        return None
-    table, frame = found
-    frame = frame.assign(width=frame["inter_size"] // frame["moe_tp_size"])
-    shape = ("num_experts", "topk", "hidden_size", "width")
-    raw = grid_from_frame(frame, shape, "num_tokens")
-    raw = raw.select_shapes([each for each in raw.shapes if each in context.needs.moe])
-    if not raw.shapes:
-        return None
-    done = context.finish(raw, moe_work(dtype), dtype)
-    for i, each in enumerate(done.grid.shapes):
-        folder = context.out / "moe" / "-".join(map(str, each))
-        rows = [point[1:] for point in measured_points(done.grid, i, None)]
-        write_csv(folder / f"moe_{dtype}.csv", ("num_tokens", "latency_us"), rows)
-    remarks = [f"token distribution over experts: {context.moe_distribution}"]
-    missing = ["-".join(map(str, each)) for each in sorted(context.needs.moe - set(raw.shapes))]
-    if missing:
-        remarks.append(f"shapes of bundled models not measured: {', '.join(missing)}")
-    return done.report(f"moe/*/moe_{dtype}.csv", table, kernel_names(frame), remarks)
-
-
 def import_all_reduce(context: Context, tp: int) -> TableReport | None:
     """Write ``allreduce/allreduce_tp<tp>.csv``: vLLM in a CUDA graph, else NCCL."""
     file = "custom_allreduce_perf.parquet"
@@ -158,9 +132,7 @@ def import_all_reduce(context: Context, tp: int) -> TableReport | None:
     cleaned, clean_stats = clean_grid(raw)
     cleaned = cleaned.with_latency(round_to_digits(cleaned.latency_us))
     rows = [point[1:] for point in measured_points(cleaned, 0, None)]
-    write_csv(
-        context.out / "allreduce" / f"allreduce_tp{tp}.csv", ("bytes", "latency_us"), rows
-    )
+    write_csv(context.out / "allreduce" / f"allreduce_tp{tp}.csv", ("bytes", "latency_us"), rows)
     num = len(rows)
     return TableReport(
         name=f"allreduce/allreduce_tp{tp}.csv",

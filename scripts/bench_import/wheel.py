@@ -52,7 +52,9 @@ class Wheel:
         try:
             self._zip = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
-            raise ConfigError(f"--wheel must be a wheel (a zip file); got {path}: {error}") from None
+            raise ConfigError(
+                f"--wheel must be a wheel (a zip file); got {path}: {error}"
+            ) from None
         self._names = sorted(name for name in self._zip.namelist() if name.endswith(".parquet"))
 
     def versions(self, system: str, operation: str, framework: str, file: str) -> list[str]:

@@ -253,12 +253,32 @@ def test_a_stage_of_a_staged_load_is_the_stage_without_gaps() -> None:
     ]
 
 
+def test_a_stage_that_is_answered_early_lasts_its_time() -> None:
+    """Where the answers come sooner the next stage begins a gap after the end of this one."""
+    load = {"prompt": 9, "output": 9, "stages": STAGES, "start_s": 1.0}
+    plain = make_workload(**load)
+    staged = make_workload(**load, stage_gap_s=2.0)
+    served = serve(staged.clients(), service_us=lambda s: 1)
+    assert [s.spec for s in served] == [
+        r._replace(arrival_us=r.arrival_us + 2_000_000 * (r.arrival_us > 6_000_000)) for r in plain
+    ]
+
+
 def test_users_begin_and_end_with_the_load() -> None:
     """Closed loops keep to start_s and duration_s; N users have N requests open."""
     served = serve(make_workload(arrivals=LOOP, start_s=10.0, duration_s=30.0).clients())
     sent_us = [s.spec.arrival_us for s in served]
     assert sent_us[:3] == [10_000_000] * 3
     assert 35_000_000 < sent_us[-1] <= 40_000_000
+    assert most_open(served) == 3
+
+
+def test_users_of_a_trace_begin_with_its_window(traces: Path) -> None:
+    """The window chooses the rows; users send them from time 0 on, in the trace's order."""
+    load = {"trace": traces / "times.csv", "start_s": 2.5, "arrivals": LOOP}
+    served = serve(make_workload(**load).clients())
+    assert [s.spec.prompt_tokens for s in served] == list(range(10 + 9, 10 + 30))
+    assert [s.spec.arrival_us for s in served][:3] == [0, 0, 0]
     assert most_open(served) == 3
 
 
