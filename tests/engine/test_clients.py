@@ -158,9 +158,7 @@ def run_both(case: Any, load: Load) -> tuple[RunData, list[RequestSpec]]:
         case.requests = Clients(noted)
         run, _ = equality.simulate(case, coalesce=coalesce)
         columns = run.requests
-        arrivals = dict(
-            zip(columns.request_id.tolist(), columns.arrival_us.tolist(), strict=True)
-        )
+        arrivals = dict(zip(columns.request_id.tolist(), columns.arrival_us.tolist(), strict=True))
         sent = [
             spec._replace(arrival_us=arrivals[spec.request_id])
             for spec in noted.sent

@@ -99,7 +99,7 @@ def read_by_operation(root: Path, gpu: GpuSpec, gpus: Sequence[GpuSpec]) -> Fold
         folder for phase in ("prefill", "decode") for folder in own(root / "grouped_gemm" / phase)
     ]
     files += _expert_tables([folder / "data.csv" for folder in experts])
-    return Folder(root, tuple(files)) if files else None
+    return Folder(root, tuple(files), (), gpu.name) if files else None
 
 
 def _gemm_tables(path: Path, gpu: GpuSpec) -> Iterator[TableFile]:
@@ -130,7 +130,7 @@ def _attention_tables(folder: Path, operation: str) -> Iterator[TableFile]:
         if match is None:
             continue
         first, second, third, tp = (int(number or 1) for number in match.groups())
-        shape = (first, second, third)
+        shape: tuple[int, ...] = (first, second, third)
         if operation == "mla_prefill":
             # Named by the parts of a key; values are as wide as the part without rotation.
             shape = (first, second + third, second)
@@ -166,9 +166,8 @@ def _expert_tables(paths: list[Path]) -> Iterator[TableFile]:
             of_shape = times.setdefault(shape, {})
             of_shape[tokens] = min(us, of_shape.get(tokens, us))
             source.setdefault(shape, path)
-    for shape, of_shape in sorted(times.items()):
-        us = floats(list(of_shape.values()))
-        points = Points(
-            source[shape], {"num_tokens": floats(list(of_shape))}, us, np.full(len(us), np.nan)
-        )
-        yield TableFile("moe", shape, _EXPERT_DTYPE, _EXPERT_DTYPE, source[shape], points)
+    for key, of_shape in sorted(times.items()):
+        latency_us = floats(list(of_shape.values()))
+        tokens_column = {"num_tokens": floats(list(of_shape))}
+        points = Points(source[key], tokens_column, latency_us, np.full(len(latency_us), np.nan))
+        yield TableFile("moe", key, _EXPERT_DTYPE, _EXPERT_DTYPE, source[key], points)

@@ -5,7 +5,7 @@ Three layouts are understood. Ours (and that of BLIS) has a folder per GPU::
     <gpu>/gemm_bench/gemm_<dtype>.csv
     <gpu>/mha_prefill/<H>-<K>-<h>/mha_prefill_<dtype>[_kv<dtype>].csv
     <gpu>/mha_decode/<H>-<K>-<h>/mha_decode_<dtype>[_kv<dtype>][_tp<tp>].csv
-    <gpu>/mla_prefill/<H>-<qk>-<v>/mla_prefill_<dtype>.csv
+    <gpu>/mla_prefill/<H>-<latent>-<rope>/mla_prefill_<dtype>[_kv<dtype>].csv
     <gpu>/mla_decode/<H>-<latent>-<rope>/mla_decode_<dtype>[_kv<dtype>][_tp<tp>].csv
     <gpu>/allreduce/allreduce_tp<tp>.csv
     <gpu>/moe/<E>-<k>-<d>-<F>[-ep<ep>]/moe_<dtype>.csv
@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blis_sim.catalog.gpus import canonical_gpu_name, list_gpus, same_gpu_key
+from blis_sim.catalog.gpus import same_gpu_key
 from blis_sim.errors import CatalogError
 from blis_sim.latency.kernel_tables.points import Columns, Points, read_points
 from blis_sim.latency.kernel_tables.precision import normalised_dtype
@@ -46,6 +46,7 @@ _FILE_NAME = re.compile(
     r"(?:_kv(?P<kv>[a-z0-9_]+?))?(?:_tp(?P<tp>[1-9]\d*))?\.csv"
 )
 _HEADS = re.compile(r"\d+-\d+-\d+")
+_NOPE = _VALUE = 128
 _EXPERTS = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)(?:-ep(\d+))?")
 
 
@@ -122,14 +123,14 @@ class Folder:
         In a fixed order: operation, shape, formats, path.
     unknown : tuple of Path
         CSV files whose place or name says nothing.
-    measured_on : str or None
-        Catalog name of the GPU its name says, None when it says none.
+    measured_on : str
+        The GPU, by its name in the catalog when it is there.
     """
 
     path: Path
     files: tuple[TableFile, ...]
-    unknown: tuple[Path, ...] = ()
-    measured_on: str | None = None
+    unknown: tuple[Path, ...]
+    measured_on: str
 
     def has(self, operation: str) -> bool:
         """Whether there is a table of an operation."""
@@ -144,7 +145,7 @@ class Folder:
         )
 
 
-def find_folder(root: Path, gpu: GpuSpec) -> Folder | None:
+def find_folder(root: Path, gpu: GpuSpec, gpus: Sequence[GpuSpec]) -> Folder | None:
     """Return the tables of a GPU below ``root``, None when there are none.
 
     Parameters
@@ -154,6 +155,8 @@ def find_folder(root: Path, gpu: GpuSpec) -> Folder | None:
         laid out by operation.
     gpu : GpuSpec
         The GPU. A flat ``root`` whose own name is another GPU's is taken as measured there.
+    gpus : sequence of GpuSpec
+        The catalog.
 
     Raises
     ------
@@ -166,16 +169,27 @@ def find_folder(root: Path, gpu: GpuSpec) -> Folder | None:
         raise CatalogError(
             f"bench_data_path must be a folder of measured kernel tables; got {root}"
         )
-    gpus = list_gpus()
     key = same_gpu_key(gpu.name, gpus)
-    for entry in sorted(_subfolders(root), key=lambda path: path.name):
+    subfolders = _subfolders(root)
+    for entry in subfolders:
         if entry.name.lower() not in _FOLDERS and same_gpu_key(entry.name, gpus) == key:
-            found = read_folder(entry)
+            found = read_folder(entry, gpu.name)
             if found.files:
                 return found
-    if any(entry.name.lower() in _FOLDERS for entry in _subfolders(root)):
-        return read_folder(root)
+    if is_flat(root):
+        return read_folder(root, named_gpu(root, gpus) or gpu.name)
     return read_by_operation(root, gpu, gpus)
+
+
+def is_flat(root: Path) -> bool:
+    """Whether a folder itself holds the tables of one GPU."""
+    return any(entry.name.lower() in _FOLDERS for entry in _subfolders(root))
+
+
+def named_gpu(folder: Path, gpus: Sequence[GpuSpec]) -> str | None:
+    """Return the GPU a folder's own name is one of, None when it is none's."""
+    key = same_gpu_key(folder.resolve().name, gpus)
+    return next((gpu.name for gpu in gpus if same_gpu_key(gpu.name, gpus) == key), None)
 
 
 def gpus_in(root: Path) -> tuple[str, ...]:
@@ -184,14 +198,20 @@ def gpus_in(root: Path) -> tuple[str, ...]:
         sorted(
             entry.name
             for entry in _subfolders(root)
-            if entry.name.lower() not in _FOLDERS
-            and any(sub.name.lower() in _FOLDERS for sub in _subfolders(entry))
+            if entry.name.lower() not in _FOLDERS and is_flat(entry)
         )
     )
 
 
-def read_folder(path: Path) -> Folder:
+def read_folder(path: Path, measured_on: str) -> Folder:
     """Return what the folder of one GPU holds; its files are not read.
+
+    Parameters
+    ----------
+    path : Path
+        Holds ``gemm_bench``, ...
+    measured_on : str
+        The GPU.
 
     Raises
     ------
@@ -211,7 +231,7 @@ def read_folder(path: Path) -> Folder:
             else:
                 files.append(table)
     files.sort(key=_order)
-    return Folder(path, tuple(files), tuple(sorted(unknown)), canonical_gpu_name(path.name))
+    return Folder(path, tuple(files), tuple(sorted(unknown)), measured_on)
 
 
 def rank_heads(shape: tuple[int, ...], tp: int, where: Path) -> tuple[int, ...]:
@@ -244,6 +264,7 @@ def _table_file(operation: str, folder: Path, path: Path) -> TableFile | None:
     tp = int(match["tp"] or 1)
     dtype = normalised_dtype(match["dtype"] or "bf16")
     kv_dtype = normalised_dtype(match["kv"] or dtype)
+    shape: tuple[int, ...]
     if operation in {"gemm", "allreduce"}:
         shape = (tp,) if operation == "allreduce" else ()
         is_placed = path.parent == folder
@@ -260,8 +281,11 @@ def _table_file(operation: str, folder: Path, path: Path) -> TableFile | None:
     named = tuple(map(int, name.split("-")))
     is_latent = operation.startswith("mla")
     if is_latent:
-        heads, *rest = named
-        shape = (rank_heads((heads, heads), tp, path)[0], *rest)
+        heads, latent, rope = named
+        heads = rank_heads((heads, heads), tp, path)[0]
+        # Prefill folders do not name the widths of expanded heads: they are DeepSeek's.
+        is_prefill = operation == "mla_prefill"
+        shape = (heads, _NOPE + rope, _VALUE) if is_prefill else (heads, latent, rope)
     else:
         shape = rank_heads(named, tp, path)
     return TableFile(operation, shape, dtype, kv_dtype, path, named_heads_tp=tp)

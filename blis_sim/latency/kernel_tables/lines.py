@@ -85,7 +85,7 @@ class Cells:
     x : float array, shape (columns,)
         Work of one batch entry, increasing.
     us : float array, shape (rows, columns)
-        Non-decreasing along both axes, never below the bound of the GPU measured.
+        Non-decreasing along both axes, never below what the kernel takes at least.
     is_measured : bool array, shape (rows, columns)
         False where the value was filled in.
     """
@@ -104,7 +104,7 @@ def make_cells(batch: FloatArray, x: FloatArray, us: FloatArray, roof: Roof) -> 
     batch, x, us : float array, shape (points,)
         Measured points, each (batch, x) once.
     roof : Roof
-        Bound of one batch entry on the GPU measured.
+        What one batch entry takes at least on the GPU measured.
 
     Notes
     -----

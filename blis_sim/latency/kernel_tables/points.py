@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +131,10 @@ def _read_fast(path: Path, columns: Columns) -> Points | None:
             names = [columns.aliases.get(name, name) for name in header]
             if not _is_plain(names, columns):
                 return None
-            table = np.loadtxt(handle, delimiter=",", ndmin=2, comments=None)
+            body = handle.read()
+        if not body.strip():
+            return None
+        table = np.loadtxt(io.StringIO(body), delimiter=",", ndmin=2, comments=None)
     except (OSError, UnicodeDecodeError, ValueError):
         return None
     if table.size == 0 or table.shape[1] != len(names):

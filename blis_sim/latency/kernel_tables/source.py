@@ -10,7 +10,8 @@ import numpy as np
 from blis_sim.catalog.locate import shown_path
 from blis_sim.errors import CatalogError
 from blis_sim.latency.kernel_tables.arrays import FloatArray, floats
-from blis_sim.latency.kernel_tables.precision import FLOPS_PER_US, peak_flops_per_us
+from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, FLOPS_PER_US, peak_flops_per_us
+from blis_sim.latency.kernel_tables.roofs import LinearRoof
 from blis_sim.latency.kernel_tables.shapes import (
     AttentionShape,
     ExpandedShape,
@@ -18,15 +19,25 @@ from blis_sim.latency.kernel_tables.shapes import (
     Formats,
     HeadShape,
     LatentShape,
+    WeightFormat,
+    causal_roof,
+    decode_roof,
+    experts_roof,
+    gemm_roof,
 )
 
 if TYPE_CHECKING:
     from blis_sim.catalog.gpus import GpuSpec
     from blis_sim.latency.kernel_tables.layout import Folder, TableFile
     from blis_sim.latency.kernel_tables.points import Points
+    from blis_sim.latency.kernel_tables.roofs import Roof
 
 _TOLERATED = 0.02
 _ROUNDING = 0.00051
+_BEYOND_CACHES_BYTES = 256e6
+"""Twice the largest L2 cache, that of B200."""
+_GATED = 3
+"""Matrices of an expert in the measured models."""
 
 
 class Series(NamedTuple):
@@ -58,7 +69,9 @@ def flops_of(file: TableFile, points: Points) -> FloatArray:
             return np.zeros(len(points))
         case "moe":
             shape = ExpertsShape(*file.shape)
-            per_token = 6 * shape.hidden * shape.width * shape.top_k / shape.expert_parallel
+            per_token = (
+                2 * _GATED * shape.hidden * shape.width * shape.top_k / shape.expert_parallel
+            )
             return floats(per_token * values["num_tokens"])
     cost = attention_shape(file.operation, file.shape).cost(Formats())
     if file.operation.endswith("decode"):
@@ -73,6 +86,24 @@ def attention_shape(operation: str, key: tuple[int, ...]) -> AttentionShape:
     if operation == "mla_prefill":
         return ExpandedShape(*key)
     return HeadShape(*key)
+
+
+def measured_roof(gpu: GpuSpec, file: TableFile, shape: tuple[int, ...]) -> Roof:
+    """Return the bound of a measured kernel on the GPU it was measured on.
+
+    ``shape`` is (k, n) of a GEMM, else the file's. All-reduces have none: 0.
+    """
+    match file.operation:
+        case "gemm":
+            k, n = shape
+            return gemm_roof(gpu, k, n, WeightFormat(file.dtype))
+        case "moe":
+            return experts_roof(gpu, ExpertsShape(*shape), WeightFormat(file.dtype), _GATED)
+        case "allreduce":
+            return LinearRoof(0.0, 0.0, 0.0)
+    make_roof = decode_roof if file.operation.endswith("decode") else causal_roof
+    formats = Formats(file.dtype, file.kv_dtype)
+    return make_roof(gpu, attention_shape(file.operation, shape), formats)
 
 
 def _area(values: dict[str, FloatArray]) -> FloatArray:
@@ -124,11 +155,12 @@ class Source:
     notices: list[str]
     """Filled as files are read."""
     _series: dict[TableFile, dict[tuple[int, ...], Series]]
+    _shares: dict[TableFile, float]
 
     @classmethod
     def of(cls, folder: Folder, gpu: GpuSpec) -> Source:
         """Return a source of which nothing has been read yet."""
-        return cls(folder, gpu, [], {})
+        return cls(folder, gpu, [], {}, {})
 
     def files(self, operation: str) -> list[TableFile]:
         """Return the tables of an operation, of equal ones the preferred first."""
@@ -145,6 +177,33 @@ class Source:
         if file not in self._series:
             self._series[file] = self._read(file)
         return self._series[file]
+
+    def floor(self, file: TableFile, shape: tuple[int, ...]) -> Roof:
+        """Return what no time of a measured kernel is taken below.
+
+        Its bound; for GEMMs with no more of the memory bandwidth than those reach whose
+        weights are too large for any L2 cache. Benchmarks repeat one call, so that small
+        weights stay in the cache; in a model all layers' weights pass in between.
+        """
+        roof = measured_roof(self.gpu, file, shape)
+        if not isinstance(roof, LinearRoof) or file.operation != "gemm":
+            return roof
+        share = self._memory_share(file)
+        return LinearRoof(roof.compute_us, roof.fixed_us / share, roof.memory_us / share)
+
+    def _memory_share(self, file: TableFile) -> float:
+        """Return the largest share of the bandwidth that GEMMs with large weights reach."""
+        if file not in self._shares:
+            shares = []
+            for shape, series in self.series(file).items():
+                roof = measured_roof(self.gpu, file, shape)
+                x = series.x[0]
+                bytes_us = float(roof.us(floats(0.0)))
+                is_large = bytes_us * self.gpu.hbm_gb_per_s * BYTES_PER_US > _BEYOND_CACHES_BYTES
+                if is_large and not roof.is_compute_bound(float(x)):
+                    shares.append(float(roof.us(x)) / float(series.us[0]))
+            self._shares[file] = min(1.0, max(shares, default=1.0))
+        return self._shares[file]
 
     def _read(self, file: TableFile) -> dict[tuple[int, ...], Series]:
         points = file.read()

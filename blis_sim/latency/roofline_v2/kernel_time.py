@@ -1,0 +1,146 @@
+"""How long a kernel takes: from the arithmetic of the model to measured tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blis_sim.errors import InvariantError
+from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, peak_flops_per_us
+from blis_sim.latency.kernel_tables.shapes import (
+    ExpandedShape,
+    ExpertsShape,
+    Formats,
+    HeadShape,
+    LatentShape,
+    WeightFormat,
+)
+from blis_sim.transformer.attention import (
+    DecodeAttention,
+    MlaDecodeAttention,
+    MlaPrefillAttention,
+    PrefillAttention,
+)
+from blis_sim.transformer.kernels import (
+    AllGather,
+    AllReduce,
+    BatchedGemm,
+    Elementwise,
+    Gemm,
+    Kernel,
+    MoeExperts,
+)
+
+if TYPE_CHECKING:
+    from blis_sim.catalog.gpus import GpuSpec
+    from blis_sim.latency.kernel_tables.arrays import FloatArray
+    from blis_sim.latency.kernel_tables.lines import Line
+    from blis_sim.latency.kernel_tables.tables import KernelTables
+
+
+class KernelTimer:
+    """Times of kernels on one GPU.
+
+    Parameters
+    ----------
+    tables : KernelTables
+        The measurements.
+    """
+
+    def __init__(self, tables: KernelTables) -> None:
+        self.tables = tables
+        self.gpu: GpuSpec = tables.gpu
+
+    def time_us(self, kernel: Kernel) -> float:
+        """Return the duration of one execution, microseconds."""
+        if isinstance(kernel, DecodeAttention | MlaDecodeAttention):
+            shape, formats = decode_shape(kernel)
+            line = self.tables.decode_attention_line(shape, kernel.batch, formats)
+            return float(line.at(np.array([kernel.kv_tokens / kernel.batch]))[0])
+        if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
+            return self._prefill_us(kernel)
+        return float(self.scaled_us(kernel, np.ones(1))[0])
+
+    def scaled_us(self, kernel: Kernel, factor: FloatArray) -> FloatArray:
+        """Return the durations of kernels like this one with that many times the tokens.
+
+        Parameters
+        ----------
+        kernel : Kernel
+            No attention; of GEMMs the rows, of the others the tokens or bytes are scaled.
+        factor : float array
+            Multiples of its tokens, > 0.
+        """
+        tables = self.tables
+        if isinstance(kernel, Gemm):
+            weights = WeightFormat(kernel.weight_dtype, kernel.scale_bits, kernel.activation_dtype)
+            return tables.gemm_us(kernel.m * factor, kernel.k, kernel.n, weights)
+        if isinstance(kernel, BatchedGemm):
+            return tables.batched_gemm_us(
+                kernel.m * factor, kernel.k, kernel.n, kernel.batch, kernel.dtype
+            )
+        if isinstance(kernel, MoeExperts):
+            shape = ExpertsShape(kernel.num_experts, kernel.top_k, kernel.hidden, kernel.width)
+            weights = WeightFormat(kernel.weight_dtype, kernel.scale_bits, kernel.activation_dtype)
+            return tables.moe_us(
+                kernel.num_tokens * factor, shape, weights, num_matrices=kernel.num_matrices
+            )
+        if isinstance(kernel, AllReduce):
+            return tables.allreduce_us(kernel.bytes * factor, kernel.tp)
+        if isinstance(kernel, AllGather):
+            return tables.allgather_us(kernel.bytes * factor, kernel.tp)
+        if isinstance(kernel, Elementwise):
+            return tables.elementwise_us(kernel.bytes * factor)
+        raise InvariantError(f"no measurements are known for the kernel {kernel}")
+
+    def bound_us(self, kernel: Kernel) -> float:
+        """Return the least duration the GPU's peak and bandwidth allow, microseconds."""
+        memory_us = kernel.bytes / (self.gpu.hbm_gb_per_s * BYTES_PER_US)
+        dtype = getattr(kernel, "compute_dtype", None)
+        if dtype is None:
+            return memory_us
+        return max(memory_us, kernel.flops / peak_flops_per_us(self.gpu, dtype))
+
+    def _prefill_us(self, kernel: PrefillAttention | MlaPrefillAttention) -> float:
+        shape, formats = prefill_shape(kernel)
+        times_us = self.tables.prefill_attention_us(
+            shape,
+            np.array([float(kernel.context_tokens)]),
+            np.array([float(kernel.new_tokens)]),
+            window=kernel.window if isinstance(kernel, PrefillAttention) else None,
+            formats=formats,
+        )
+        return float(times_us[0])
+
+    def prefill_floor_us(self, kernel: PrefillAttention | MlaPrefillAttention) -> float:
+        """Return the least measured duration of such a kernel: what launching it costs."""
+        shape, formats = prefill_shape(kernel)
+        return float(self.tables.prefill_fit(shape, formats).surface.line(1).us[0])
+
+    def decode_line(self, kernel: DecodeAttention | MlaDecodeAttention) -> Line:
+        """Return the durations of such a kernel by the mean length of what it attends to."""
+        shape, formats = decode_shape(kernel)
+        return self.tables.decode_attention_line(shape, kernel.batch, formats)
+
+
+def decode_shape(
+    kernel: DecodeAttention | MlaDecodeAttention,
+) -> tuple[HeadShape | LatentShape, Formats]:
+    """Return the heads of a kernel and its formats, in the words of the tables."""
+    formats = Formats(kernel.dtype, kernel.kv_dtype)
+    if isinstance(kernel, MlaDecodeAttention):
+        shape = LatentShape(kernel.num_heads, kernel.kv_lora_rank, kernel.qk_rope_head_dim)
+        return shape, formats
+    return HeadShape(kernel.num_heads, kernel.num_kv_heads, kernel.head_dim), formats
+
+
+def prefill_shape(
+    kernel: PrefillAttention | MlaPrefillAttention,
+) -> tuple[HeadShape | ExpandedShape, Formats]:
+    """Return the heads of a kernel and its formats, in the words of the tables."""
+    if isinstance(kernel, MlaPrefillAttention):
+        expanded = ExpandedShape(kernel.num_heads, kernel.qk_head_dim, kernel.v_head_dim)
+        return expanded, Formats(kernel.dtype, kernel.dtype)
+    shape = HeadShape(kernel.num_heads, kernel.num_kv_heads, kernel.head_dim)
+    return shape, Formats(kernel.dtype, kernel.kv_dtype)

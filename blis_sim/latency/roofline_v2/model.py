@@ -1,0 +1,199 @@
+"""The latency model roofline-v2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blis_sim.latency.roofline_v2.decode_time import DecodeTimes
+from blis_sim.latency.roofline_v2.kernel_time import KernelTimer
+from blis_sim.transformer.attention import (
+    DecodeAttention,
+    MlaDecodeAttention,
+    MlaPrefillAttention,
+    PrefillAttention,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blis_sim.latency.base import Batch, Int64Array, RequestLike
+    from blis_sim.latency.kernel_tables.tables import KernelTables
+    from blis_sim.latency.roofline_v2.host import HostModel
+    from blis_sim.transformer.forward_pass import ForwardPass
+    from blis_sim.transformer.kernels import Kernel
+
+_FIRST_BLOCK = 256
+_MOST_CHUNKS = 200_000
+"""Chunks whose times are kept."""
+
+
+class RooflineV2Model:
+    """A step is the sum of its kernels on one GPU of the group, and the host's share.
+
+    All tokens of a step go through the GEMMs together. Attention is one launch for the whole
+    batch, as vLLM's backends do it: what launching costs is counted once, and each prompt chunk
+    adds what it takes beyond that, at least what the GPU's peak and bandwidth demand.
+
+    Times are added up in whole nanoseconds and rounded to microseconds, a half up.
+
+    Parameters
+    ----------
+    forward : ForwardPass
+        The arithmetic of the model on one GPU of the group.
+    tables : KernelTables
+        Measurements.
+    host : HostModel
+        What a step costs beyond its kernels.
+    """
+
+    def __init__(self, forward: ForwardPass, tables: KernelTables, host: HostModel) -> None:
+        self.forward = forward
+        self.host = host
+        self.timer = KernelTimer(tables)
+        self._token_ns: list[int] = []
+        """By number of tokens: GEMMs, experts, elementwise kernels, all-reduces."""
+        self._row_ns: list[int] = []
+        """By number of requests: LM head, sampling, and the host's share."""
+        self._decode_times: dict[int, tuple[int, list[DecodeTimes]]] = {}
+        self._chunk_ns: dict[tuple[int, int], int] = {}
+        self._floor_ns: int | None = None
+
+    # -- the protocol ---------------------------------------------------------
+
+    def step_time(self, batch: Batch) -> int:
+        """Return the duration of one engine step in microseconds, >= 1."""
+        num_decodes = batch.num_decodes
+        total_ns = 0
+        if num_decodes:
+            fixed_ns, lines = self._decodes(num_decodes)
+            tokens = batch.sum_decode_context + num_decodes
+            total_ns = fixed_ns
+            for line in lines:
+                total_ns += line.at(tokens)
+        num_requests = num_tokens = num_decodes
+        if batch.prefills:
+            total_ns = max(total_ns, self._prefill_floor())
+            for chunk in batch.prefills:
+                num_tokens += chunk.new_tokens
+                total_ns += self._chunk(chunk.context_tokens, chunk.new_tokens)
+            num_requests += len(batch.prefills)
+        if not num_requests:
+            return 1
+        total_ns += self._tokens(num_tokens) + self._rows(num_requests)
+        return (total_ns + 500) // 1000 or 1
+
+    def decode_run(self, batch: Batch, num_steps: int) -> Int64Array:
+        """Return the durations of ``num_steps`` consecutive steps of a decode-only batch."""
+        num_decodes = batch.num_decodes
+        fixed_ns, lines = self._decodes(num_decodes)
+        fixed_ns += self._tokens(num_decodes) + self._rows(num_decodes) + 500
+        tokens = np.arange(1, num_steps + 1, dtype=np.int64)
+        tokens *= num_decodes
+        tokens += batch.sum_decode_context
+        total_ns = lines[0].along(tokens)
+        for line in lines[1:]:
+            total_ns += line.along(tokens)
+        total_ns += fixed_ns
+        total_ns //= 1000
+        return total_ns
+
+    def uniform_decode_time(self, batch: Batch) -> int | None:
+        """Return None: a step takes longer with every token of context."""
+        return None
+
+    def queueing_time(self, request: RequestLike) -> int:
+        """Return the time between arrival and the waiting queue: none."""
+        return 0
+
+    def output_token_time(self) -> int:
+        """Return the time from a token to the client: none."""
+        return 0
+
+    def scheduling_time(self) -> int:
+        """Return the time of a scheduling pass: in the host's share."""
+        return 0
+
+    def preemption_time(self) -> int:
+        """Return the time of a preemption: none."""
+        return 0
+
+    # -- parts ----------------------------------------------------------------
+
+    def _tokens(self, num_tokens: int) -> int:
+        """Return the nanoseconds of all that depends on the tokens of the step alone."""
+        if num_tokens >= len(self._token_ns):
+            self._token_ns = self._by_count(num_tokens, self.forward.token_kernels(1))
+        return self._token_ns[num_tokens]
+
+    def _rows(self, num_requests: int) -> int:
+        """Return the nanoseconds of sampling for a row per request, and the host's share."""
+        if num_requests >= len(self._row_ns):
+            times = self._by_count(num_requests, self.forward.sampling_kernels(1))
+            layers, host = self.forward.spec.num_layers, self.host
+            self._row_ns = [
+                ns + round(1000 * host.step_us(count, layers)) for count, ns in enumerate(times)
+            ]
+        return self._row_ns[num_requests]
+
+    def _by_count(self, count: int, kernels: Iterable[Kernel]) -> list[int]:
+        """Return the nanoseconds of kernels like these, given for 1, by count up to ``count``.
+
+        Rounded up to a power of two, so that this is done a few times only.
+        """
+        most = max(_FIRST_BLOCK, 1 << count.bit_length())
+        counts = np.arange(1, most + 1, dtype=np.float64)
+        total = np.zeros(most)
+        for kernel in kernels:
+            total += kernel.count * self.timer.scaled_us(kernel, counts)
+        # Sums of non-decreasing times; the rounding of a sum could still undo that.
+        rounded = np.maximum.accumulate(np.rint(1000 * total).astype(np.int64))
+        return [0, *rounded.tolist()]
+
+    def _decodes(self, num_decodes: int) -> tuple[int, list[DecodeTimes]]:
+        """Return what decode attention costs whatever the context, and by context."""
+        known = self._decode_times.get(num_decodes)
+        if known is None:
+            fixed_us, lines = 0.0, []
+            for kernel in self.forward.decode_attention(num_decodes, 0):
+                if isinstance(kernel, DecodeAttention | MlaDecodeAttention):
+                    line = self.timer.decode_line(kernel)
+                    window = kernel.window if isinstance(kernel, DecodeAttention) else None
+                    lines.append(DecodeTimes(line, num_decodes, kernel.count, window))
+                else:
+                    fixed_us += kernel.count * self.timer.time_us(kernel)
+            known = self._decode_times[num_decodes] = (round(1000 * fixed_us), lines)
+        return known
+
+    def _chunk(self, context_tokens: int, new_tokens: int) -> int:
+        """Return the nanoseconds that a prompt chunk adds to the attention of a step."""
+        key = (context_tokens, new_tokens)
+        known = self._chunk_ns.get(key)
+        if known is None:
+            total_us = 0.0
+            for kernel in self.forward.prefill_attention(context_tokens, new_tokens):
+                time_us = self.timer.time_us(kernel)
+                if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
+                    beyond_us = time_us - self.timer.prefill_floor_us(kernel)
+                    time_us = max(beyond_us, self.timer.bound_us(kernel))
+                total_us += kernel.count * time_us
+            if len(self._chunk_ns) >= _MOST_CHUNKS:
+                self._chunk_ns.clear()
+            known = self._chunk_ns[key] = round(1000 * total_us)
+        return known
+
+    def _prefill_floor(self) -> int:
+        """Return the nanoseconds that launching attention costs in a step with prompts."""
+        if self._floor_ns is None:
+            floor_us = 0.0
+            for kernel in self.forward.prefill_attention(0, 1):
+                if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
+                    floor_us += kernel.count * self.timer.prefill_floor_us(kernel)
+            self._floor_ns = round(1000 * floor_us)
+        return self._floor_ns
+
+    def with_host(self, host: HostModel) -> RooflineV2Model:
+        """Return the model with another host."""
+        return RooflineV2Model(self.forward, self.timer.tables, replace(host))
