@@ -19,6 +19,7 @@ from blis_sim.cli import (
     import_spec,
     models,
     run,
+    step,
     workload,
 )
 from blis_sim.cli.flags import check_values, normalized
@@ -40,6 +41,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     app.command("run", help=run.ABOUT, add_help_option=False)(run.make_run(arguments))
+    app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
     loads = typer.Typer(help=workload.HELP, no_args_is_help=True, rich_markup_mode=None)

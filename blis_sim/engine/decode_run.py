@@ -146,8 +146,9 @@ class MeasuredRun(DecodeRun):
     def set_durations(self, durations_us: Int64Array) -> None:
         """Set the duration of each step, int64[num_steps]."""
         self._durations = durations_us
-        offsets = np.zeros(len(durations_us) + 1, dtype=np.int64)
-        durations_us.cumsum(out=offsets[1:])
+        offsets = np.empty(len(durations_us) + 1, dtype=np.int64)
+        offsets[0] = 0
+        np.add.accumulate(durations_us, out=offsets[1:])
         self._offsets = offsets
 
     def end_of(self, num_steps: int) -> int:
@@ -199,10 +200,8 @@ def make_run(
         run.duration_us = step_us or 1
         return run
     durations = latency.decode_run(batch, num_steps)
-    if lead:
-        durations = durations.clip(min=scheduling_us)
-    elif scheduling_us:
-        durations = durations + scheduling_us
+    if scheduling_us:
+        durations = np.maximum(durations, scheduling_us) if lead else durations + scheduling_us
     measured = MeasuredRun(start_us, step, num_steps, batch.num_decodes, lead)
     measured.set_durations(durations)
     return measured

@@ -88,6 +88,7 @@ def _deployment(scenario: Scenario) -> Deployment:
         tp=engine.tensor_parallel_size,
         engine_version=plain_version(engine.version) if is_version_given else None,
         is_as_published=spec == published,
+        kv_cache_dtype=engine.kv_cache_dtype,
     )
 
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from blis_sim.catalog.gpus import GpuSpec
     from blis_sim.catalog.model_spec import ModelSpec
     from blis_sim.latency.base import LatencyModel
+    from blis_sim.latency.kernel_tables.borrow import TablesFor
 
 _CALIBRATED = ("H100", "A100-80")
-_NO_V2 = "roofline-v2 is not available in this version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class Deployment:
     is_as_published : bool
         Whether the weights are the checkpoint's own: false when the user set another dtype
         or quantisation, for which nothing was trained.
+    kv_cache_dtype : str
+        As in the engine's settings.
     """
 
     model_name: str
@@ -57,6 +59,7 @@ class Deployment:
     tp: int
     engine_version: str | None = None
     is_as_published: bool = True
+    kv_cache_dtype: str = "auto"
 
     @property
     def key(self) -> str:
@@ -99,9 +102,10 @@ def select_latency(settings: LatencySettings, deployment: Deployment) -> Selecti
     ----------
     settings : LatencySettings
         What the user wrote. With ``auto`` the first of these that applies: coefficients or a
-        coefficient file given -> blackbox; hardware file or model folder given ->
-        roofline-v1; a shipped coefficient row for this model, GPU and TP -> blackbox;
-        roofline-v1.
+        coefficient file given -> blackbox; hardware file, model folder or kernel tables given
+        -> roofline-v2 where there are tables measured on this GPU, else roofline-v1; shipped
+        tables measured on this GPU -> roofline-v2; a shipped coefficient row for this model,
+        GPU and TP -> blackbox; tables of another GPU -> roofline-v2; roofline-v1.
     deployment : Deployment
         Model, GPU, TP and engine version.
 
@@ -115,9 +119,7 @@ def select_latency(settings: LatencySettings, deployment: Deployment) -> Selecti
     _check_given(settings)
     match settings.model:
         case LatencyModelName.ROOFLINE_V2:
-            raise ConfigError(
-                f"latency.model must be auto, blackbox or roofline-v1; got roofline-v2; {_NO_V2}"
-            )
+            return _roofline_v2(settings, deployment, _tables(settings, deployment), "forced")
         case LatencyModelName.BLACKBOX:
             return _blackbox(settings, deployment, "forced")
         case LatencyModelName.ROOFLINE_V1:
@@ -131,29 +133,88 @@ def select_latency(settings: LatencySettings, deployment: Deployment) -> Selecti
         for what, value in (
             ("hardware file", settings.hardware_config),
             ("model config", settings.model_config_folder),
+            ("kernel tables", settings.bench_data_path),
         )
         if value is not None
     ]
+    tables = _tables_or_none(settings, deployment)
     if given:
+        because = f"{' and '.join(given)} given"
+        if tables is not None and tables.borrowed_from is None:
+            return _roofline_v2(settings, deployment, tables, because)
         warning = (
-            "no measured kernel tables are available: step times are roofline-v1's, with one "
-            "calibrated efficiency per phase"
+            f"there are no kernel tables measured on {deployment.gpu.name}: step times are "
+            "roofline-v1's, with one calibrated efficiency per phase"
         )
-        return _roofline_v1(deployment, f"{' and '.join(given)} given", warning)
+        return _roofline_v1(deployment, because, warning)
+    if tables is not None and tables.borrowed_from is None:
+        return _roofline_v2(settings, deployment, tables, "kernels measured on this GPU")
     if deployment.is_as_published:
         row = _find_row(deployment, None)
         if row is not None:
             return _trained(row, deployment, "trained on this model, GPU and TP")
+    if tables is not None:
+        return _roofline_v2(settings, deployment, tables, "no measurements of this GPU")
     return _roofline_v1(deployment, f"no coefficients for {deployment.key}")
+
+
+def _tables(settings: LatencySettings, deployment: Deployment) -> TablesFor:
+    from blis_sim.latency.kernel_tables.borrow import tables_for
+
+    return tables_for(deployment.gpu, settings.bench_data_path)
+
+
+def _tables_or_none(settings: LatencySettings, deployment: Deployment) -> TablesFor | None:
+    """Return the kernel tables that serve the GPU; None where there are none at all."""
+    try:
+        return _tables(settings, deployment)
+    except CatalogError:
+        if settings.bench_data_path is not None:
+            raise
+        return None
+
+
+def _roofline_v2(
+    settings: LatencySettings, deployment: Deployment, found: TablesFor, reason: str
+) -> Selection:
+    from blis_sim.latency.roofline_v2.host import shipped_host
+    from blis_sim.latency.roofline_v2.model import RooflineV2Model
+    from blis_sim.transformer.forward_pass import ForwardPass
+
+    gpu, notices = deployment.gpu, list(found.tables.notices)
+    path = settings.bench_data_path
+    where = "bench_data" if path is None else str(shown_path(path))
+    forward = ForwardPass(
+        deployment.spec,
+        deployment.tp,
+        kv_cache_dtype=deployment.kv_cache_dtype,
+        has_fp8=gpu.fp8_tflops_dense is not None,
+    )
+    if found.borrowed_from is not None:
+        reason += f"; borrowed from {found.borrowed_from}"
+        notices.append(
+            f"no kernels were measured on {gpu.name}: their efficiencies are borrowed from "
+            f"{found.borrowed_from}, with the peak and bandwidth of {gpu.name}"
+        )
+    has_coefficients = deployment.is_as_published and _find_row(deployment, None) is not None
+    others = (LatencyModelName.BLACKBOX.value,) if has_coefficients else ()
+    return Selection(
+        model=RooflineV2Model(forward, found.tables, shipped_host()),
+        name=LatencyModelName.ROOFLINE_V2,
+        reason=reason,
+        source=f"{where}, kernels of {found.tables.measured_on('gemm')}",
+        alternatives=(*others, LatencyModelName.ROOFLINE_V1.value),
+        notices=tuple(notices),
+    )
 
 
 def _check_given(settings: LatencySettings) -> None:
     """Raise where a setting was given that no model, or not the forced one, can use."""
-    if settings.bench_data_path is not None:
+    uses_tables = settings.model in {LatencyModelName.AUTO, LatencyModelName.ROOFLINE_V2}
+    if settings.bench_data_path is not None and not uses_tables:
         raise ConfigError(
-            "latency.bench_data_path must not be set; got "
-            f"{shown_path(settings.bench_data_path)}; {_NO_V2}, so measured kernel tables cannot "
-            "be used; leave it out for roofline-v1"
+            f"latency.bench_data_path must not be set with latency.model {settings.model.value}; "
+            f"got {shown_path(settings.bench_data_path)}; only roofline-v2 uses kernel tables"
         )
     if (settings.alpha is None) != (settings.beta is None):
         missing, given = ("beta", "alpha") if settings.beta is None else ("alpha", "beta")

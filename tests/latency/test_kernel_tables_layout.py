@@ -166,14 +166,28 @@ def write_by_operation(root: Path, gpu: str = "h20") -> Path:
     write_csv(
         root / "grouped_gemm" / "decode" / gpu / "data.csv",
         f"{experts}batch_size_per_gpu,{times}",
-        [(96, 4, 24, 8, 2048, 1560, 16, 5, 97.464, 0.05, 51.624, 0.044)],
+        [
+            (96, 4, 24, 8, 2048, 1560, 16, 5, 97.464, 0.05, 51.624, 0.044),
+            (96, 4, 24, 8, 2048, 1560, 1024, 341, 600, 0.7, 300, 0.65),
+        ],
     )
     write_csv(
         root / "grouped_gemm" / "prefill" / gpu / "data.csv",
         f"{experts}seq_len_per_gpu,{times}",
-        [(96, 4, 24, 8, 2048, 1560, 1024, 341, 524.547, 0.758, 287.183, 0.689)],
+        [
+            (96, 4, 24, 8, 2048, 1560, 16, 5, 300, 0.05, 100, 0.044),
+            (96, 4, 24, 8, 2048, 1560, 1024, 341, 524.547, 0.758, 287.183, 0.689),
+        ],
     )
     return root
+
+
+def test_infersim_names_expanded_keys_by_their_parts(tmp_path: Path) -> None:
+    """128 + 64 wide keys; values are as wide as the part without rotation."""
+    path = write_by_operation(tmp_path) / "mla" / "prefill" / "h20" / "16-128-64.csv"
+    write_csv(path, "dtype,seq_len,latency_us,mfu", [("bf16", 1024, 50, 0.7)])
+    (file,) = [f for f in found(tmp_path, "H20").files if f.operation == "mla_prefill"]
+    assert file.shape == (16, 192, 128)
 
 
 def test_infersim_tables_are_read(tmp_path: Path) -> None:
@@ -192,7 +206,10 @@ def test_infersim_tables_are_read(tmp_path: Path) -> None:
 
 
 def test_infersim_times_answer(tmp_path: Path) -> None:
-    """The figures of the files come back; experts take both products, tokens of all GPUs."""
+    """The figures of the files come back.
+
+    Experts take both products, with the tokens of all GPUs, in the faster of both phases.
+    """
     tables = KernelTables.load(write_by_operation(tmp_path), load_gpu("H20"))
     assert tables.notices == ()
     shape = HeadShape(16, 2, 256)

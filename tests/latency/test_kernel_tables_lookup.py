@@ -7,6 +7,7 @@ import pytest
 
 from blis_sim.errors import CatalogError
 from blis_sim.latency.kernel_tables.arrays import floats
+from blis_sim.latency.kernel_tables.precision import peak_flops_per_us
 from blis_sim.latency.kernel_tables.shapes import (
     ExpertsShape,
     Formats,
@@ -102,6 +103,17 @@ def test_fp8_weights_are_widened_without_fp8_units(tmp_path: Path) -> None:
     )
     assert us[0] == pytest.approx(32, rel=0.01)
     assert us[1] == pytest.approx(64_000)
+    assert tables_of(tmp_path, old, on=old).gemm_fit(k, n, "fp8").match.file.dtype == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "with_fp8", "without"),
+    [("bf16", 1e8, 1e8), ("fp16", 1e8, 1e8), ("fp8", 2e8, 1e8), ("int8", 2e8, 2e8)],
+)
+def test_peaks_of_the_formats(dtype: str, with_fp8: float, without: float) -> None:
+    """Without fp8 units fp8 meets the 16-bit peak; int8 has twice that everywhere."""
+    assert peak_flops_per_us(make_gpu(), dtype) == with_fp8
+    assert peak_flops_per_us(make_gpu(fp8_tflops_dense=None), dtype) == without
 
 
 def test_a_gemm_is_never_faster_than_the_hardware(tmp_path: Path) -> None:
@@ -114,9 +126,10 @@ def test_a_gemm_is_never_faster_than_the_hardware(tmp_path: Path) -> None:
 
 def test_small_gemms_get_the_bandwidth_large_ones_reach(tmp_path: Path) -> None:
     """Weights of 2 MB from the cache in 1 us, of 800 MB from memory at 80 %: 2.5 us for 2 MB."""
-    write_gemm(tmp_path, [(1, 1000, 1000, 1.0), (1, 20_000, 20_000, 1000.0)])
-    us = float(tables_of(tmp_path).gemm_us(floats(1), 1000, 1000))
-    assert us == pytest.approx(2.5, rel=0.01)
+    rows = [(1, 1000, 1000, 1.0), (100, 1000, 1000, 2.1), (1, 20_000, 20_000, 1000.1)]
+    write_gemm(tmp_path, rows)
+    us = tables_of(tmp_path).gemm_us(floats([1, 100]), 1000, 1000)
+    np.testing.assert_allclose(us, [2.004 / 0.8, 2.4 / 0.8], rtol=1e-3)
 
 
 def test_batched_products_are_one_kernel(tmp_path: Path) -> None:
@@ -176,6 +189,21 @@ def test_missing_cells_never_move_measured_ones(tmp_path: Path) -> None:
     for batch, kv_len, measured in rows:
         assert float(us(HEADS, batch, floats(kv_len))) == measured
     assert 500 <= float(us(HEADS, 2, floats(2000))) <= 511
+
+
+def test_a_row_that_goes_on_stays_below_more_work(tmp_path: Path) -> None:
+    """At its own efficiency batch 1 would take 80 us at 4000 tokens; batch 2 took 30."""
+    write_decode(tmp_path, [(1, 1000, 20), (2, 1000, 25), (2, 4000, 30)])
+    us = tables_of(tmp_path).decode_attention_us
+    assert float(us(HEADS, 1, floats(4000))) == 30
+    assert float(us(HEADS, 2, floats(4000))) == 30
+
+
+def test_below_the_smallest_batch_efficiency_stays(tmp_path: Path) -> None:
+    """A quarter of the batch, a quarter of the time, but not less than the least measured."""
+    write_decode(tmp_path, [(4, 1000, 40), (4, 8000, 320), (8, 1000, 60), (8, 8000, 600)])
+    us = tables_of(tmp_path).decode_attention_us(HEADS, 1, floats([1000, 8000]))
+    assert us.tolist() == [40, 80]
 
 
 def test_an_outlier_is_not_slower_than_more_work(tmp_path: Path) -> None:
@@ -239,6 +267,24 @@ def test_a_short_chunk_reads_its_whole_context(tmp_path: Path) -> None:
     assert float(us) == pytest.approx((100_000 * 2 * 2 * 128 * 2 + 2 * 8 * 128 * 2) / 1e6)
 
 
+def test_a_window_is_all_a_chunk_reads(tmp_path: Path) -> None:
+    """200 tokens with a window of 1000 read 1200 keys and values, however long the context."""
+    write_prefill(tmp_path, [(10, 0.1), (3000, 200)])
+    tables = tables_of(tmp_path)
+    near, far = tables.prefill_attention_us(
+        HEADS, floats([2000, 90_000]), floats(200), window=1000
+    )
+    assert near == far
+
+
+def test_only_whole_prompts_are_looked_up(tmp_path: Path) -> None:
+    """Rows with a context before do not mix with those without."""
+    rows = [(1000, 0, 100), (2000, 0, 300), (1000, 500, 1), (500, 1500, 2000)]
+    write_prefill(tmp_path, rows, header="seq_len,kv_len,latency_us")
+    us = tables_of(tmp_path).prefill_attention_us(HEADS, floats(0), floats([1000, 2000]))
+    assert us.tolist() == [100, 300]
+
+
 def test_equal_prompts_share_a_kernel(tmp_path: Path) -> None:
     """Four prompts at once take what was measured, not four times one."""
     rows = [(1000, 1, 100), (1000, 4, 250), (2000, 1, 300), (2000, 4, 900)]
@@ -279,7 +325,8 @@ def test_latency_wins_over_mfu_and_the_user_is_told(tmp_path: Path) -> None:
 def test_rounded_mfu_agrees(tmp_path: Path) -> None:
     """0.010 for 0.0104 is three decimals, not a disagreement."""
     us = 2 * 1000 * 1000 / 1e8 / 0.0104
-    write_gemm(tmp_path, [(1, 1000, 1000, us, "0.010")], header="m,k,n,latency_us,mfu")
+    rows = [(1, 1000, 1000, us, "0.010"), (1, 10, 10, 5, "0.000")]
+    write_gemm(tmp_path, rows, header="m,k,n,latency_us,mfu")
     tables = tables_of(tmp_path)
     tables.gemm_us(floats(1), 1000, 1000)
     assert tables.notices == ()

@@ -148,7 +148,7 @@ def test_decode_attention(
     window=st.none() | st.integers(1, 10_000),
     gpu=GPUS,
 )
-def test_prefill_attention(  # noqa: PLR0913 (one parameter per strategy)
+def test_prefill_attention(
     points: dict[tuple[int, int], float],
     measured: tuple[int, int, int],
     asked: tuple[int, int, int],

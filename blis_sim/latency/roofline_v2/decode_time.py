@@ -59,6 +59,11 @@ class DecodeTimes:
         """Return the nanoseconds for each of several numbers of tokens."""
         if self._most_tokens is not None:
             tokens = np.minimum(tokens, self._most_tokens)
-        i = np.searchsorted(self.knots, tokens, side="right") - 1
-        times = self.values[i] + self.slopes[i] * (tokens - self.knots[i])
-        return np.rint(times).astype(np.int64)
+        first = bisect_right(self._knots, int(tokens[0])) - 1
+        if first == bisect_right(self._knots, int(tokens[-1])) - 1:  # mostly all in one piece
+            times = (tokens - self._knots[first]) * self._slopes[first]
+            times += self._values[first]
+        else:
+            i = self.knots.searchsorted(tokens, side="right") - 1
+            times = self.values[i] + self.slopes[i] * (tokens - self.knots[i])
+        return np.rint(times, out=times).astype(np.int64)

@@ -57,7 +57,7 @@ class RooflineV2Model:
         """By number of tokens: GEMMs, experts, elementwise kernels, all-reduces."""
         self._row_ns: list[int] = []
         """By number of requests: LM head, sampling, and the host's share."""
-        self._decode_times: dict[int, tuple[int, list[DecodeTimes]]] = {}
+        self._decode_times: dict[int, tuple[int, int, list[DecodeTimes]]] = {}
         self._chunk_ns: dict[tuple[int, int], int] = {}
         self._floor_ns: int | None = None
 
@@ -68,11 +68,13 @@ class RooflineV2Model:
         num_decodes = batch.num_decodes
         total_ns = 0
         if num_decodes:
-            fixed_ns, lines = self._decodes(num_decodes)
+            fixed_ns, alone_ns, lines = self._decodes(num_decodes)
             tokens = batch.sum_decode_context + num_decodes
             total_ns = fixed_ns
             for line in lines:
                 total_ns += line.at(tokens)
+            if not batch.prefills:
+                return (total_ns + alone_ns) // 1000 or 1
         num_requests = num_tokens = num_decodes
         if batch.prefills:
             total_ns = max(total_ns, self._prefill_floor())
@@ -88,15 +90,13 @@ class RooflineV2Model:
     def decode_run(self, batch: Batch, num_steps: int) -> Int64Array:
         """Return the durations of ``num_steps`` consecutive steps of a decode-only batch."""
         num_decodes = batch.num_decodes
-        fixed_ns, lines = self._decodes(num_decodes)
-        fixed_ns += self._tokens(num_decodes) + self._rows(num_decodes) + 500
-        tokens = np.arange(1, num_steps + 1, dtype=np.int64)
-        tokens *= num_decodes
-        tokens += batch.sum_decode_context
+        fixed_ns, alone_ns, lines = self._decodes(num_decodes)
+        first = batch.sum_decode_context + num_decodes
+        tokens = np.arange(first, first + num_steps * num_decodes, num_decodes, dtype=np.int64)
         total_ns = lines[0].along(tokens)
         for line in lines[1:]:
             total_ns += line.along(tokens)
-        total_ns += fixed_ns
+        total_ns += fixed_ns + alone_ns
         total_ns //= 1000
         return total_ns
 
@@ -152,8 +152,12 @@ class RooflineV2Model:
         rounded = np.maximum.accumulate(np.rint(1000 * total).astype(np.int64))
         return [0, *rounded.tolist()]
 
-    def _decodes(self, num_decodes: int) -> tuple[int, list[DecodeTimes]]:
-        """Return what decode attention costs whatever the context, and by context."""
+    def _decodes(self, num_decodes: int) -> tuple[int, int, list[DecodeTimes]]:
+        """Return what a number of decodes costs.
+
+        Nanoseconds of decode attention whatever the context; of the rest of a step with
+        nothing else in it, and 500 for rounding; and of attention by context.
+        """
         known = self._decode_times.get(num_decodes)
         if known is None:
             fixed_us, lines = 0.0, []
@@ -164,7 +168,9 @@ class RooflineV2Model:
                     lines.append(DecodeTimes(line, num_decodes, kernel.count, window))
                 else:
                     fixed_us += kernel.count * self.timer.time_us(kernel)
-            known = self._decode_times[num_decodes] = (round(1000 * fixed_us), lines)
+            alone_ns = self._tokens(num_decodes) + self._rows(num_decodes) + 500
+            known = (round(1000 * fixed_us), alone_ns, lines)
+            self._decode_times[num_decodes] = known
         return known
 
     def _chunk(self, context_tokens: int, new_tokens: int) -> int:

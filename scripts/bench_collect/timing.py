@@ -1,0 +1,126 @@
+"""The timing loop: warm-up, calls over rotating buffers, CUDA graph, median of repetitions.
+
+A repetition first sweeps the L2 cache, then makes several calls between two events on the
+GPU. Kernels of less than a millisecond are captured into a CUDA graph of these calls: launched
+one by one they would wait for the host (5 to 20 us a launch through PyTorch, more than many of
+them take). Engines replay graphs too when they decode, and the latency model counts the host's
+share of a step by itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .memory import num_copies, outlasts_cache
+from .points import Point
+
+Call = Callable[[int], object]
+"""Enqueue one call of the kernel on the copy of that number."""
+
+
+class Backend(Protocol):
+    """What the loop needs of a GPU library."""
+
+    def prepare(self, point: Point, copies: int) -> Call:
+        """Allocate and fill the buffers of ``point``; return its call."""
+
+    def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
+        """Record what ``enqueue`` launches; return what launches all of it at once."""
+
+    def time_us(self, enqueue: Callable[[], None], repetitions: int) -> list[float]:
+        """Return the duration on the GPU of each repetition, behind a sweep of the L2 cache."""
+
+    def agree(self, value: float) -> float:
+        """Return the largest ``value`` of all processes that measure together."""
+
+    def release(self) -> None:
+        """Free what ``prepare`` and ``capture`` allocated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long a point is measured.
+
+    A repetition makes as many calls as last ``repetition_us``; there are ``repetitions`` of
+    them, fewer (but ``least_repetitions``) when they would exceed ``budget_us`` together.
+    """
+
+    repetitions: int = 20
+    least_repetitions: int = 5
+    repetition_us: float = 1000.0
+    budget_us: float = 150_000.0
+    warm_up_calls: int = 3
+    capture_below_us: float = 1000.0
+
+    def repetitions_of(self, duration_us: float) -> int:
+        affordable = int(self.budget_us / max(duration_us, 1e-3))
+        return max(self.least_repetitions, min(self.repetitions, affordable))
+
+
+THOROUGH = Effort()
+QUICK = Effort(repetitions=7, least_repetitions=3, repetition_us=500.0, budget_us=50_000.0)
+MAX_CALLS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a point is timed."""
+
+    calls: int
+    repetitions: int
+    captured: bool
+
+
+def schedule(call_us: float, copies: int, *, outlasts: bool, effort: Effort) -> Schedule:
+    """Return the calls per repetition and the repetitions for calls of ``call_us``.
+
+    Copies that do not outlast the cache (``outlasts`` False) are used once per repetition at
+    most; the sweep in front of it has thrown them out.
+    """
+    calls = min(MAX_CALLS, max(1, -int(-effort.repetition_us // call_us)))
+    if not outlasts:
+        calls = min(calls, copies)
+    repetitions = effort.repetitions_of(calls * call_us)
+    return Schedule(calls, repetitions, call_us < effort.capture_below_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Median latency of one call; ``spread`` is (p90 - p10) / median over the repetitions."""
+
+    latency_us: float
+    spread: float
+    schedule: Schedule
+
+
+def measure(backend: Backend, point: Point, l2_bytes: int, effort: Effort) -> Measurement:
+    """Return the latency of ``point``. Its buffers are freed in any case."""
+    copies = num_copies(point.rotating_bytes, l2_bytes)
+    try:
+        call = backend.prepare(point, copies)
+
+        def enqueue(calls: int) -> Callable[[], None]:
+            def run() -> None:
+                for i in range(calls):
+                    call(i % copies)
+
+            return run
+
+        backend.time_us(enqueue(effort.warm_up_calls), 1)
+        few = effort.warm_up_calls
+        rough_us = backend.agree(min(backend.time_us(enqueue(few), 2)) / few)
+        outlasts = outlasts_cache(point.rotating_bytes, copies, l2_bytes)
+        plan = schedule(rough_us, copies, outlasts=outlasts, effort=effort)
+        launch = enqueue(plan.calls)
+        if plan.captured:
+            launch = backend.capture(launch)
+            backend.time_us(launch, 1)  # The first replay also loads the graph.
+        times = sorted(backend.time_us(launch, plan.repetitions))
+    finally:
+        backend.release()
+    median = statistics.median(times)
+    low, high = times[len(times) // 10], times[-1 - len(times) // 10]
+    return Measurement(median / plan.calls, (high - low) / median, plan)
