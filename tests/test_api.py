@@ -35,7 +35,7 @@ def test_a_result_has_figures_and_their_origin() -> None:
     manifest = result.manifest
     assert manifest["seed"] == 3
     assert manifest["scenario"]["workload"]["num_requests"] == 50
-    assert manifest["latency_model"] == "blackbox"
+    assert manifest["latency_model"] == "roofline-v2"
     assert manifest["blis_sim_version"] == blis_sim.__version__
 
 

@@ -127,7 +127,7 @@ def test_counts_are_those_of_the_catalogs() -> None:
     text = " ".join(README.read_text(encoding="utf-8").split())
     assert f"{len(list_models())} models and {len(list_gpus())} GPUs" in text
     keys = {(row.model, row.gpu, row.tp, row.engine_version) for row in load_coefficients()}
-    assert f"{len(keys)} shipped sets of coefficients" in text
+    assert f"{len(keys)} sets of regression coefficients" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

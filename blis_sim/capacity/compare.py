@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from blis_sim import api
 from blis_sim.catalog.gpus import load_gpu
+from blis_sim.catalog.locate import locate
 from blis_sim.catalog.models import load_model
+from blis_sim.config.tree import with_paths
 from blis_sim.errors import BlisError, CatalogError, ConfigError, SimulationError
 
 if TYPE_CHECKING:
@@ -109,8 +111,7 @@ def compare(
         No scenario can be simulated, all for the same reason: it lies in what they share.
     """
     for scenario in scenarios:
-        load_model(scenario.model, scenario.latency.model_config_folder)
-        load_gpu(scenario.hardware, scenario.latency.hardware_config)
+        _names(scenario)
     rows: list[ComparedRun] = []
     errors: list[BlisError] = []
     for scenario in scenarios:
@@ -146,13 +147,21 @@ def _simulated(scenario: Scenario, progress: Progress | None) -> ComparedRun:
 
 
 def _row(scenario: Scenario, reason: str) -> ComparedRun:
+    model, gpu = _names(scenario)
     return ComparedRun(
-        model=load_model(scenario.model, scenario.latency.model_config_folder).name,
-        gpu=load_gpu(scenario.hardware, scenario.latency.hardware_config).name,
+        model=model,
+        gpu=gpu,
         tensor_parallel_size=scenario.engine.tensor_parallel_size,
         request_rate=scenario.workload.request_rate,
         reason=" ".join(reason.split()),
     )
+
+
+def _names(scenario: Scenario) -> tuple[str, str]:
+    """Return the catalog's names of model and GPU; CatalogError when one is unknown."""
+    latency = with_paths(scenario.latency, lambda path: locate(path).path)
+    model = load_model(scenario.model, latency.model_config_folder)
+    return model.name, load_gpu(scenario.hardware, latency.hardware_config).name
 
 
 def comparability(rows: Iterable[ComparedRun]) -> str:

@@ -33,7 +33,7 @@ def engine(  # noqa: PLR0913 (one parameter per flag)
     ] = "meta-llama/Llama-3.1-8B-Instruct",
     hardware: Annotated[str, typer.Option("--hardware", help="GPU name.")] = "H100",
     latency_model: Annotated[
-        str, typer.Option("--latency-model", help="auto, blackbox or roofline-v1.")
+        str, typer.Option("--latency-model", help="auto, blackbox, roofline-v1 or roofline-v2.")
     ] = "blackbox",
     repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")] = 3,
     no_coalesce: Annotated[

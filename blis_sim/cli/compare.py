@@ -21,6 +21,7 @@ from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.capacity.compare import ComparedRun
+    from blis_sim.cli.settings import Settings
     from blis_sim.config.scenario import Scenario
 
 HELP = "Simulate several deployments under the same load and put them side by side."
@@ -52,12 +53,14 @@ def compare_flags() -> tuple[Flag, ...]:
     lists = tuple(
         Flag(
             names=(name, *others.split()),
+            path=path,
             metavar="LIST",
             panel=_PANEL,
             is_repeatable=True,
             help=_HELP_OF[name],
+            apply=_chosen_apart,
         )
-        for name, (_, others) in _LISTS.items()
+        for name, (path, others) in _LISTS.items()
     )
     results = (
         ("--json", "FILE|-", "Write JSON; - prints it instead of the table."),
@@ -69,6 +72,10 @@ def compare_flags() -> tuple[Flag, ...]:
         for name, metavar, text in results
     )
     return (*lists, *_shared_flags(), *files, *_switches())
+
+
+def _chosen_apart(settings: Settings, value: str, name: str) -> None:
+    """Set nothing: every combination takes one value of each list."""
 
 
 def _shared_flags() -> Iterator[Flag]:
@@ -122,13 +129,14 @@ def _scenarios(
             f"--models, --gpus, --tp and --rate must be at most {_MOST_RUNS:,} combinations; got "
             f"{num_runs:,}"
         )
-    scenarios, notices = [], {}
+    scenarios: list[Scenario] = []
+    notices: dict[str, None] = {}
     for combination in product(*choices):
         settings = read_settings(options)
+        settings.apply(typed)
         for chosen in combination:
             if chosen is not None:
                 settings.draft.set(chosen.flag.path, chosen.value, chosen.name)
-        settings.apply(typed)
         scenarios.append(settings.build())
         notices |= dict.fromkeys(settings.notices)
     return scenarios, list(notices)
@@ -136,7 +144,6 @@ def _scenarios(
 
 def _list_of(typed: Sequence[Typed], name: str) -> Sequence[Typed | None]:
     """Return the values of a list, each once; None alone when it was not given."""
-    path = _LISTS[name][0]
     found: dict[str, Typed] = {}
     for flag, spelling, value in typed:
         if flag.names[0] != name:
@@ -144,9 +151,8 @@ def _list_of(typed: Sequence[Typed], name: str) -> Sequence[Typed | None]:
         parts = [part.strip() for part in value.split(",")]
         if not all(parts):
             raise ConfigError(f"{spelling} must be values with commas between them; got {value!r}")
-        one = Flag(names=flag.names, path=path, metavar=flag.metavar, panel=flag.panel, help="")
         for part in parts:
-            found.setdefault(part.casefold(), Typed(one, spelling, part))
+            found.setdefault(part.casefold(), Typed(flag, spelling, part))
     return list(found.values()) or [None]
 
 

@@ -13,6 +13,7 @@ from blis_sim.cli import (
     bench,
     bench_data,
     common,
+    compare,
     compose,
     convert,
     gpus,
@@ -22,7 +23,7 @@ from blis_sim.cli import (
     step,
     workload,
 )
-from blis_sim.cli.flags import check_values, normalized
+from blis_sim.cli.flags import Flag, check_values, normalized
 from blis_sim.cli.run_flags import run_flags
 from blis_sim.errors import BlisError, InvariantError, SimulationError, nearest
 
@@ -41,6 +42,9 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     app.command("run", help=run.ABOUT, add_help_option=False)(run.make_run(arguments))
+    app.command("compare", help=compare.HELP, add_help_option=False)(
+        compare.make_compare(arguments)
+    )
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
@@ -106,11 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _invoke(typed: list[str]) -> int:
-    if typed[:1] == ["run"]:
-        check_values(run_flags(), typed)
+    flags = _flags_of(" ".join(typed[:1]))
+    if flags:
+        check_values(flags, typed)
     returned = make_app(typed)(typed, prog_name="blis", standalone_mode=False)
     sys.stdout.flush()
     return returned if isinstance(returned, int) else common.EXIT_OK
+
+
+def _flags_of(command: str) -> tuple[Flag, ...]:
+    """Return the table of flags of a command that has one."""
+    tables = {"run": run_flags, "compare": compare.compare_flags, "step": step.step_flags}
+    return tables[command]() if command in tables else ()
 
 
 def _report(error: Exception) -> int:
@@ -145,10 +156,12 @@ def _usage_message(error: Exception) -> str:
     command = getattr(getattr(error, "ctx", None), "command_path", "blis")
     if option is None or "no such option" not in message.lower():
         return f"{message}; see {command} --help"
-    flags = [name for flag in run_flags() for name in (*flag.names, *flag.off_names)]
+    table = run_flags() if command == "blis" else _flags_of(command.removeprefix("blis "))
+    flags = [name for flag in table for name in (*flag.names, *flag.off_names)]
     if command == "blis" and option in flags:
         return f"{option} must come after the command; try blis run {option}"
-    known = [f for f in flags if f.startswith("--")] if command == "blis run" else ["--help"]
+    is_listed = flags and command != "blis"
+    known = [f for f in flags if f.startswith("--")] if is_listed else ["--help"]
     return f"{option} must be a known flag; nearest: {', '.join(nearest(option, known))}"
 
 

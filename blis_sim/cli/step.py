@@ -23,9 +23,8 @@ from blis_sim.errors import ConfigError
 if TYPE_CHECKING:
     from blis_sim.config.scenario import Scenario
     from blis_sim.latency.base import PrefillChunk
-    from blis_sim.latency.roofline_v2.model import RooflineV2Model
+    from blis_sim.latency.selection import Selection
     from blis_sim.report.step_breakdown import DecodeSet
-    from blis_sim.report.step_table import StepContext
 
 HELP = "Break one engine step down into its kernels."
 _MORE = """
@@ -92,11 +91,30 @@ def _run(typed: Sequence[Typed]) -> None:
 
         check_output_path(file, "--json")
 
+    from blis_sim.latency.roofline_v2.model import RooflineV2Model
     from blis_sim.report.step_breakdown import break_down
-    from blis_sim.report.step_table import render_step, step_json
+    from blis_sim.report.step_table import StepContext, render_step, step_json
 
-    model, context = _model(scenario, prefills, decodes, notices)
+    selection = _selection(scenario)
+    model = selection.model
+    assert isinstance(model, RooflineV2Model)
     step = break_down(model, prefills, decodes)
+    forward, tables = model.forward, model.timer.tables
+    too_long = _length_notice(forward.spec.max_position_embeddings, prefills, decodes)
+    # Tables are read when first needed: only now is it known what is to be said about them.
+    said = (*notices, too_long, *selection.notices, *tables.notices)
+    context = StepContext(
+        model=forward.spec.name,
+        gpu=tables.gpu.name,
+        tensor_parallel_size=forward.tp,
+        dtype=forward.dtype,
+        kv_cache_dtype=forward.kv_dtype,
+        quantization=forward.spec.quantization,
+        prefills=prefills,
+        decodes=decodes,
+        source=selection.source,
+        notices=list(dict.fromkeys(filter(None, said))),
+    )
     if file:
         write_text(step_json(step, context), file)
     if file != STDOUT:
@@ -129,62 +147,40 @@ def _scenario(typed: Sequence[Typed], options: dict[str, Any]) -> tuple[Scenario
     return with_paths(scenario, located), list(dict.fromkeys(notices))
 
 
-def _model(
-    scenario: Scenario,
-    prefills: Sequence[PrefillChunk],
-    decodes: Sequence[DecodeSet],
-    notices: Sequence[str],
-) -> tuple[RooflineV2Model, StepContext]:
+def _selection(scenario: Scenario) -> Selection:
+    """Return roofline-v2 for a deployment, whether or not the model fits into the memory."""
     from blis_sim.catalog.gpus import load_gpu
     from blis_sim.catalog.model_spec import check_tensor_parallel
     from blis_sim.catalog.models import load_model
-    from blis_sim.latency.kernel_tables.borrow import tables_for
-    from blis_sim.latency.roofline_v2.host import shipped_host
-    from blis_sim.latency.roofline_v2.model import RooflineV2Model
-    from blis_sim.report.step_table import StepContext
-    from blis_sim.transformer.forward_pass import ForwardPass
+    from blis_sim.config.scenario import LatencyModelName
+    from blis_sim.latency.selection import Deployment, select_latency
 
     engine, latency = scenario.engine, scenario.latency
     published = load_model(scenario.model, latency.model_config_folder)
     spec = published.with_overrides(engine.dtype, engine.quantization)
-    gpu = load_gpu(scenario.hardware, latency.hardware_config)
-    tp = engine.tensor_parallel_size
-    check_tensor_parallel(spec, tp)
-    forward = ForwardPass(
-        spec,
-        tp,
+    check_tensor_parallel(spec, engine.tensor_parallel_size)
+    deployment = Deployment(
+        model_name=scenario.model,
+        spec=spec,
+        gpu=load_gpu(scenario.hardware, latency.hardware_config),
+        tp=engine.tensor_parallel_size,
+        is_as_published=spec == published,
         kv_cache_dtype=engine.kv_cache_dtype,
-        has_fp8=gpu.fp8_tflops_dense is not None,
     )
-    tables, borrowed_from = tables_for(gpu, latency.bench_data_path)
-    source = f"measured on {borrowed_from or gpu.name}"
-    if borrowed_from:
-        source += f", whose efficiencies {gpu.name} borrows"
-    longest = max(
-        [
-            *(chunk.context_tokens + chunk.new_tokens for chunk in prefills),
-            *(each.context_tokens + 1 for each in decodes),
-        ]
-    )
-    limit = spec.max_position_embeddings
-    if longest > limit:
-        too_long = (
-            f"a sequence of {longest:,} tokens is longer than the model's limit of {limit:,}"
-        )
-        notices = [*notices, too_long]
-    context = StepContext(
-        model=spec.name,
-        gpu=gpu.name,
-        tensor_parallel_size=tp,
-        dtype=forward.dtype,
-        kv_cache_dtype=forward.kv_dtype,
-        quantization=spec.quantization,
-        prefills=prefills,
-        decodes=decodes,
-        source=source,
-        notices=[*notices, *tables.notices],
-    )
-    return RooflineV2Model(forward, tables, shipped_host()), context
+    forced = latency.model_copy(update={"model": LatencyModelName.ROOFLINE_V2})
+    return select_latency(forced, deployment)
+
+
+def _length_notice(
+    limit_tokens: int, prefills: Sequence[PrefillChunk], decodes: Sequence[DecodeSet]
+) -> str:
+    """Return a warning about a sequence the model cannot have, empty when there is none."""
+    lengths = [chunk.context_tokens + chunk.new_tokens for chunk in prefills]
+    lengths += [each.context_tokens + 1 for each in decodes]
+    longest = max(lengths)
+    if longest <= limit_tokens:
+        return ""
+    return f"a sequence of {longest:,} tokens is longer than the model's limit of {limit_tokens:,}"
 
 
 def _prefills(given: Iterable[str]) -> Iterator[PrefillChunk]:

@@ -14,6 +14,7 @@ from blis_sim.capacity.compare import LATENCY_TAGS, METRICS, ComparedRun, compar
 from blis_sim.metrics.definitions import metric_definitions
 from blis_sim.metrics.plain import to_plain
 from blis_sim.report.text_columns import text_columns
+from blis_sim.version import package_version
 
 WIDTH = 100
 _MAX_NOTICES = 20
@@ -52,26 +53,24 @@ _GOODPUT = Shown("request_goodput", "goodput", "req/s", 2)
 
 
 def notes_of(rows: Sequence[ComparedRun]) -> list[str]:
-    """Return what the reader should know, each once: what was not simulated, and why.
+    """Return what the reader should know, each thing once.
 
-    A notice that only some rows have names them.
+    Whether rows are comparable; what was not simulated, and why; and the notices of the runs.
+    Those that only some rows have name them.
     """
-    notes = list(filter(None, [comparability(rows)]))
     several = len({row.model for row in rows}) > 1
-    notes += [
-        f"{_deployment(row, with_model=several)}: not simulated: {row.reason}"
-        for row in rows
-        if not row.is_simulated
-    ]
-    simulated = [row for row in rows if row.is_simulated]
-    for notice in dict.fromkeys(notice for row in simulated for notice in row.notices):
-        having = [
-            _deployment(row, with_model=several) for row in simulated if notice in row.notices
-        ]
-        names = dict.fromkeys(having)
-        where = "" if len(having) == len(simulated) else f"{', '.join(names)}: "
-        notes.append(where + notice)
-    return list(dict.fromkeys(notes))
+    places: dict[str, dict[str, None]] = {}
+    for row in rows:
+        said = row.notices if row.is_simulated else [f"not simulated: {row.reason}"]
+        for text in said:
+            places.setdefault(text, {})[_deployment(row, with_model=several)] = None
+    everywhere = {_deployment(row, with_model=several) for row in rows if row.is_simulated}
+    notes = list(filter(None, [comparability(rows)]))
+    # What could not be simulated comes first.
+    for text in sorted(places, key=lambda text: not text.startswith("not simulated: ")):
+        names = places[text]
+        notes.append(text if set(names) == everywhere else f"{', '.join(names)}: {text}")
+    return notes
 
 
 def _deployment(row: ComparedRun, *, with_model: bool) -> str:
@@ -113,7 +112,8 @@ def _title(rows: Sequence[ComparedRun], seed: int) -> Iterator[str]:
 
 def _table(rows: Sequence[ComparedRun]) -> list[str]:
     has_models = len({row.model for row in rows}) > 1
-    has_rates = len({row.request_rate for row in rows}) > 1
+    # A row that was not simulated has no rate unless one was given.
+    has_rates = len({row.request_rate for row in rows} - {None}) > 1
     shown = list(SHOWN)
     if any(row.metrics.get(_GOODPUT.key) is not None for row in rows):
         shown.append(_GOODPUT)
@@ -171,6 +171,7 @@ def comparison_json(rows: Sequence[ComparedRun], seed: int) -> str:
     definitions = metric_definitions()
     kept = [tag for tag in definitions if tag in METRICS or tag in LATENCY_TAGS]
     document = {
+        "blis_sim_version": package_version(),
         "seed": seed,
         "rows": [
             _record(row) | {"load": row.load or None, "notices": list(row.notices)} for row in rows

@@ -13,6 +13,7 @@ from blis_sim.metrics.plain import to_plain
 from blis_sim.report.step_breakdown import DecodeSet, StepBreakdown, StepLine, Subtotal
 from blis_sim.report.text_columns import text_columns
 from blis_sim.units import US_PER_MS
+from blis_sim.version import package_version
 
 if TYPE_CHECKING:
     from blis_sim.latency.base import PrefillChunk
@@ -82,6 +83,7 @@ class StepContext:
 def step_json(step: StepBreakdown, context: StepContext) -> str:
     """Return the step as strict JSON text, ending in a newline."""
     document = {
+        "blis_sim_version": package_version(),
         "latency_model": "roofline-v2",
         "latency_model_source": context.source,
         "model": context.model,

@@ -57,18 +57,20 @@ def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 @pytest.mark.parametrize(
     ("arguments", "completed", "latency"),
     [
-        (MODEL, 100, "blackbox"),
-        ([*MODEL, "--workload", "chatbot"], 100, "blackbox"),
-        ([*MODEL, *DEPLOYMENT], 100, "blackbox"),
-        ([*MODEL, *DISTRIBUTION], 300, "blackbox"),
-        ([*MODEL, *DISTRIBUTION, "--max-prompts", "300"], 300, "blackbox"),
+        (MODEL, 100, "roofline-v2"),
+        ([*MODEL, "--workload", "chatbot"], 100, "roofline-v2"),
+        ([*MODEL, *DEPLOYMENT], 100, "roofline-v2"),
+        ([*MODEL, *DISTRIBUTION], 300, "roofline-v2"),
+        ([*MODEL, *DISTRIBUTION, "--max-prompts", "300"], 300, "roofline-v2"),
         (
             [*MODEL, "--max-num-running-reqs", "256", "--max-num-scheduled-tokens", "2048"],
             100,
-            "blackbox",
+            "roofline-v2",
         ),
-        ([*MODEL, *DEPLOYMENT, *FILES], 100, "roofline-v1"),
-        (["--model", "qwen/qwen3-14b"], 100, "roofline-v1"),
+        ([*MODEL, *DEPLOYMENT, *FILES], 100, "roofline-v2"),
+        ([*MODEL, *DEPLOYMENT, *FILES, "--bench-data-path", "bench_data"], 100, "roofline-v2"),
+        ([*MODEL, "--latency-model", "blackbox"], 100, "blackbox"),
+        (["--model", "qwen/qwen3-14b"], 100, "roofline-v2"),
     ],
 )
 def test_commands_of_the_blis_documentation(
@@ -97,15 +99,6 @@ def test_a_blis_trace_is_replayed(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["total_input_tokens"] == 4
     assert [request["num_decode_tokens"] for request in result["requests"]] == [2, 3]
     assert "the token lists count by their lengths" in " ".join(capsys.readouterr().out.split())
-
-
-def test_measured_tables_must_wait(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command with measured tables says that roofline-v2 is not there yet."""
-    arguments = [*MODEL, *DEPLOYMENT, *FILES, "--bench-data-path", "bench_data"]
-    assert main(["run", *arguments]) == 2
-    assert "--bench-data-path must not be set; got bench_data; roofline-v2 is not available" in (
-        capsys.readouterr().err
-    )
 
 
 def test_blis_and_vllm_names_mean_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +191,7 @@ def test_json_on_stdout_is_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--json", "-", "--num-requests", "3", "--save-detailed"]) == 0
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)["input_lens"]) == 3
-    assert captured.err.startswith("blis: note: latency model blackbox (trained on this model")
+    assert captured.err.startswith("blis: note: latency model roofline-v2 (kernels measured")
     assert main(["run", "--json", "-", "--num-requests", "3", "--quiet"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["completed"] == 3

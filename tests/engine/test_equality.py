@@ -19,6 +19,7 @@ from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
 from blis_sim.metrics.conservation import check_conservation
 from blis_sim.metrics.records import ABSENT, Status
 from blis_sim.workload.request import RequestSpec
+from tests.latency.small_v2 import small_model
 from tests.watched import WatchedReference
 
 NUM_EXAMPLES = int(os.environ.get("BLIS_EQUALITY_EXAMPLES", "400"))
@@ -104,6 +105,8 @@ MODELS = {
     "no shortcut": lambda: NoShortcutModel((5, 0, 1), (20, 1, 2)),
     "v1": lambda: small_v1(1),
     "v1 tp2": lambda: small_v1(2),
+    "v2": lambda: small_model(1),
+    "v2 tp2": lambda: small_model(2),
 }
 
 
@@ -160,7 +163,7 @@ def cases(draw):
         st.sampled_from(["round blackbox", "round blackbox", "long steps", *sorted(MODELS)])
     )
     grid = 10 if model == "round blackbox" else draw(st.sampled_from([1, 10]))
-    often = draw(st.sampled_from(["nothing", "group", "group", *SHARING]))
+    often = draw(st.sampled_from(["nothing", "group", "group", "hashes", *SHARING]))
     piece = draw(st.sampled_from([1, 3, 4, 8]))
     spread = draw(st.sampled_from([1, 4, 15, 60]))
     requests, arrival = [], 0

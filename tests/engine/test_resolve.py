@@ -25,7 +25,7 @@ def test_defaults_are_all_found() -> None:
     found = resolved()
     assert found.spec.name == "meta-llama/Llama-3.1-8B-Instruct"
     assert found.gpu.name == "H100"
-    assert found.latency.name is LatencyModelName.BLACKBOX
+    assert found.latency.name is LatencyModelName.ROOFLINE_V2
     scheduler = found.engine.scheduler
     assert (scheduler.max_num_seqs, scheduler.max_num_batched_tokens) == (1024, 8192)
     assert scheduler.max_model_len == 131072
@@ -70,13 +70,19 @@ def test_engine_settings_reach_the_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "reserve"), [("0.15.1", False), ("0.18.9", False), ("0.19.0", True)]
+    ("version", "is_async", "reserve"),
+    [("0.13.9", False, False), ("0.14.0", True, False), ("0.18.9", True, False)]
+    + [("0.19.0", True, True)],
 )
-def test_automatic_settings_follow_the_version(version: str, reserve: bool) -> None:
-    """Whole sequences are reserved since 0.19; without roofline-v2 scheduling is synchronous."""
+def test_automatic_settings_follow_the_version(
+    version: str, is_async: bool, reserve: bool
+) -> None:
+    """Scheduling is asynchronous since 0.14 with roofline-v2; 0.19 reserves whole sequences."""
     engine = resolved(f"engine.version='{version}'").engine
     assert engine.scheduler.reserve_full_sequence is reserve
-    assert not engine.async_scheduling
+    assert engine.async_scheduling is is_async
+    other = resolved(f"engine.version='{version}'", "latency.model=roofline-v1").engine
+    assert not other.async_scheduling
     off = resolved("engine.version='0.19.0'", "engine.reserve_full_sequence=false")
     assert not off.engine.scheduler.reserve_full_sequence
 
@@ -125,7 +131,7 @@ def test_users_files_win(tmp_path: Path) -> None:
     )
     assert found.gpu.roofline_v1.peak_tflops == 1.0
     assert found.spec.num_layers == 2
-    assert found.latency.name is LatencyModelName.ROOFLINE_V1
+    assert found.latency.name is LatencyModelName.ROOFLINE_V2
     assert found.engine.scheduler.max_num_seqs == 256
 
 
@@ -175,10 +181,10 @@ def test_the_resolved_scenario_resolves_to_itself(source: dict[str, Any]) -> Non
     assert again.latency.name == first.latency.name
 
 
-def test_other_weights_need_another_latency_model() -> None:
+def test_other_weights_have_no_coefficients() -> None:
     """Quantised by the user the shipped coefficients do not apply; said again they do."""
-    assert resolved("engine.quantization=fp8").latency.name is LatencyModelName.ROOFLINE_V1
-    assert resolved("engine.dtype=bfloat16").latency.name is LatencyModelName.BLACKBOX
+    assert "blackbox" not in resolved("engine.quantization=fp8").latency.alternatives
+    assert "blackbox" in resolved("engine.dtype=bfloat16").latency.alternatives
 
 
 BAD: list[tuple[list[str], type[BlisError], str]] = [

@@ -8,11 +8,13 @@ import pytest
 from blis_sim.catalog.coefficients import load_coefficients
 from blis_sim.catalog.gpus import load_gpu
 from blis_sim.catalog.models import load_model
+from blis_sim.catalog.paths import data_root
 from blis_sim.config.scenario import LatencyModelName, LatencySettings
 from blis_sim.errors import BlisError, CatalogError, ConfigError
 from blis_sim.latency.base import Batch, PrefillChunk
 from blis_sim.latency.blackbox import BlackboxModel
 from blis_sim.latency.roofline_v1 import RooflineV1Model
+from blis_sim.latency.roofline_v2.model import RooflineV2Model
 from blis_sim.latency.selection import Deployment, Selection, select_latency
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -70,16 +72,58 @@ def test_a_coefficient_file_comes_first_too(tmp_path: Path) -> None:
     ],
 )
 def test_files_of_the_deployment_select_roofline(settings: dict[str, Any], reason: str) -> None:
-    """Without measured tables that is v1 with a warning, also where coefficients are shipped."""
+    """On a GPU that was measured that is v2, else v1 with a warning."""
     selection = select(**settings)
-    assert selection.name is LatencyModelName.ROOFLINE_V1
+    assert selection.name is LatencyModelName.ROOFLINE_V2
     assert selection.reason == reason
-    assert selection.alternatives == ("blackbox",)
-    assert any("no measured kernel tables" in notice for notice in selection.notices)
+    assert selection.alternatives == ("blackbox", "roofline-v1")
+    other = select(make_deployment(gpu="L4"), **settings)
+    assert (other.name, other.reason) == (LatencyModelName.ROOFLINE_V1, reason)
+    assert any("no kernel tables measured on L4" in notice for notice in other.notices)
 
 
+def test_given_tables_select_v2() -> None:
+    """A folder of tables answers first, and is the source."""
+    selection = select(bench_data_path=data_root() / "bench_data")
+    assert (selection.name, selection.reason) == (
+        LatencyModelName.ROOFLINE_V2,
+        "kernel tables given",
+    )
+    assert selection.source == "bench_data, kernels of H100"
+
+
+def test_a_measured_gpu_selects_v2() -> None:
+    """Its own kernels come before coefficients, and those of others."""
+    selection = select()
+    assert selection.name is LatencyModelName.ROOFLINE_V2
+    assert selection.reason == "kernels measured on this GPU"
+    assert selection.alternatives == ("blackbox", "roofline-v1")
+    assert isinstance(selection.model, RooflineV2Model)
+    assert selection.notices == ()
+
+
+def test_another_gpu_borrows_and_says_so() -> None:
+    """Without measurements and coefficients the nearest GPU's kernels answer."""
+    selection = select(make_deployment(gpu="L4"))
+    assert selection.name is LatencyModelName.ROOFLINE_V2
+    assert selection.reason == "no measurements of this GPU; borrowed from L40S"
+    assert selection.alternatives == ("roofline-v1",)
+    assert any("borrowed from L40S, with the peak" in notice for notice in selection.notices)
+
+
+@pytest.fixture
+def no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no kernel tables at all."""
+
+    def nothing(*_: object) -> None:
+        raise CatalogError("no tables")
+
+    monkeypatch.setattr("blis_sim.latency.kernel_tables.borrow.tables_for", nothing)
+
+
+@pytest.mark.usefixtures("no_tables")
 def test_a_shipped_row_selects_blackbox() -> None:
-    """A row for exactly this model, GPU and TP; the first of its key counts."""
+    """Without tables: a row for exactly this model, GPU and TP; the first of its key counts."""
     row = next(
         row
         for row in load_coefficients()
@@ -94,8 +138,9 @@ def test_a_shipped_row_selects_blackbox() -> None:
     assert selection.notices == ()
 
 
+@pytest.mark.usefixtures("no_tables")
 def test_everything_else_is_roofline_v1() -> None:
-    """Without a row the calibrated roofline answers, and says that nothing else could."""
+    """Without a row either, the calibrated roofline answers, and says that nothing else could."""
     selection = select(make_deployment("Qwen/Qwen3-14B"))
     assert selection.name is LatencyModelName.ROOFLINE_V1
     assert selection.reason == "no coefficients for Qwen/Qwen3-14B on H100, TP 1"
@@ -115,7 +160,7 @@ def test_the_model_chosen_is_of_the_deployment() -> None:
 
 def test_uncalibrated_gpus_are_told() -> None:
     """The constants come from H100 and A100-80; with a user's file they are the user's."""
-    selection = select(make_deployment(gpu="L40S"))
+    selection = select(make_deployment(gpu="L40S"), model=LatencyModelName.ROOFLINE_V1)
     assert any("calibrated on H100 and A100-80; L40S" in n for n in selection.notices)
     assert select(model=LatencyModelName.ROOFLINE_V1).notices == ()
 
@@ -123,8 +168,7 @@ def test_uncalibrated_gpus_are_told() -> None:
 @pytest.mark.parametrize("name", ["meta-llama/Llama-3.1-8B", "llama-3.1-8b"])
 def test_models_of_one_shape_share_coefficients(name: str) -> None:
     """A base model takes the row of its tuned sibling, and a long name says so."""
-    selection = select(make_deployment(name))
-    assert selection.name is LatencyModelName.BLACKBOX
+    selection = select(make_deployment(name), model=LatencyModelName.BLACKBOX)
     says_so = any(f"are used for {name}: models of one shape" in n for n in selection.notices)
     assert says_so == ("/" in name)
 
@@ -149,7 +193,7 @@ def test_a_version_given_is_preferred(tmp_path: Path) -> None:
 def test_other_weights_have_no_shipped_coefficients() -> None:
     """A dtype or quantisation set by the user is not what the coefficients were trained on."""
     deployment = make_deployment(is_as_published=False)
-    assert select(deployment).name is LatencyModelName.ROOFLINE_V1
+    assert select(deployment).alternatives == ("roofline-v1",)
     with pytest.raises(ConfigError, match=r"must not be blackbox with engine\.dtype or"):
         select(deployment, model=LatencyModelName.BLACKBOX)
     given = select(deployment, model=LatencyModelName.BLACKBOX, alpha=(1, 1, 1), beta=(1, 1, 1))
@@ -185,19 +229,14 @@ BAD: list[tuple[dict[str, Any], type[BlisError], str]] = [
         r"latency\.coefficients_file must not be set with latency\.model roofline-v1",
     ),
     (
-        {"model": LatencyModelName.ROOFLINE_V2},
-        ConfigError,
-        r"must be auto, blackbox or roofline-v1; got roofline-v2; roofline-v2 is not available",
-    ),
-    (
-        {"bench_data_path": Path("bench_data")},
-        ConfigError,
-        r"bench_data_path must not be set; got bench_data; roofline-v2 is not available",
+        {"model": LatencyModelName.ROOFLINE_V2, "bench_data_path": Path("/nowhere")},
+        CatalogError,
+        r"bench_data_path must be a folder of measured kernel tables; got /nowhere",
     ),
     (
         {"model": V1, "bench_data_path": Path("bench_data")},
         ConfigError,
-        r"bench_data_path must not be set",
+        r"bench_data_path must not be set with latency\.model roofline-v1; got bench_data",
     ),
     ({"coefficients_file": Path("/none.csv")}, CatalogError, r"/none\.csv"),
 ]

@@ -74,7 +74,7 @@ class RooflineV2Model:
             for line in lines:
                 total_ns += line.at(tokens)
             if not batch.prefills:
-                return (total_ns + alone_ns) // 1000 or 1
+                return (total_ns + alone_ns) // 1000
         num_requests = num_tokens = num_decodes
         if batch.prefills:
             total_ns = max(total_ns, self._prefill_floor())
@@ -85,7 +85,7 @@ class RooflineV2Model:
         if not num_requests:
             return 1
         total_ns += self._tokens(num_tokens) + self._rows(num_requests)
-        return (total_ns + 500) // 1000 or 1
+        return (total_ns + 500) // 1000
 
     def decode_run(self, batch: Batch, num_steps: int) -> Int64Array:
         """Return the durations of ``num_steps`` consecutive steps of a decode-only batch."""
@@ -133,8 +133,10 @@ class RooflineV2Model:
         if num_requests >= len(self._row_ns):
             times = self._by_count(num_requests, self.forward.sampling_kernels(1))
             layers, host = self.forward.spec.num_layers, self.host
+            # At least half a microsecond, so that no step rounds to 0.
             self._row_ns = [
-                ns + round(1000 * host.step_us(count, layers)) for count, ns in enumerate(times)
+                max(500, ns + round(1000 * host.step_us(count, layers)))
+                for count, ns in enumerate(times)
             ]
         return self._row_ns[num_requests]
 
