@@ -26,7 +26,13 @@ from pathlib import Path
 from bench_collect import grids, options, shapes, timing
 from bench_collect.compare import compare, report
 from bench_collect.memory import CACHE_FACTOR, Memory
-from bench_collect.note import SessionNote, check_folder, session_lines, write_note
+from bench_collect.note import (
+    NoteFile,
+    SessionNote,
+    check_folder,
+    session_lines,
+    started_lines,
+)
 from bench_collect.plan_text import plan_lines
 from bench_collect.session import Clock, Session, TableResult
 from bench_collect.torch_backend import Device, open_device
@@ -189,27 +195,22 @@ def run_session(
 ) -> bool:
     """Measure and write the note, also after an interrupt or an error; return if interrupted."""
     interrupted = False
+    file = NoteFile(session.folder, session.gpu)
+    if session.writes:
+        file.write(started_lines(note))
     try:
         session.run(device.backend, plans)
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        if session.writes and any(result.num_measured for result in session.results):
+        if session.writes:
             done = replace(note, after=device.state())
-            section = session_lines(done, session.results, largest_needs(session))
-            write_note(session.folder / "SOURCE.md", session.gpu, section)
+            has_new = any(result.num_measured for result in session.results)
+            lines = session_lines(done, session.results, session.largest_needs())
+            file.write(lines if has_new else [])
     if session.writes:
         print(summary(session.results, plans, interrupted=interrupted))
     return interrupted
-
-
-def largest_needs(session: Session) -> dict[str, int]:
-    needs: dict[str, int] = {}
-    for result in session.results:
-        for point in result.too_large:
-            needed = session.memory.needed_bytes(point)
-            needs[point.table.kind] = max(needs.get(point.table.kind, 0), needed)
-    return needs
 
 
 def summary(

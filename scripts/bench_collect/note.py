@@ -80,15 +80,22 @@ def _kernel_of(note: SessionNote, result: TableResult) -> str:
     return note.kernels.get(f"{table.operation} {table.dtype}", note.kernels[table.operation])
 
 
+def started_lines(note: SessionNote) -> list[str]:
+    """Return the section of a session that has not ended: it stays if the process is killed."""
+    return [*_opening(note), f"State before: {note.before}. Not ended in order."]
+
+
+def _opening(note: SessionNote) -> list[str]:
+    device = f"Device: {note.device}. Software: {note.software}."
+    return [f"{_SESSION}{note.date}", "", device, note.method]
+
+
 def session_lines(
     note: SessionNote, results: Sequence[TableResult], needed_bytes: dict[str, int]
 ) -> list[str]:
     """Return the section of one session; ``needed_bytes`` per kind of table left out as large."""
     lines = [
-        f"{_SESSION}{note.date}",
-        "",
-        f"Device: {note.device}. Software: {note.software}.",
-        f"{note.method}",
+        *_opening(note),
         f"State before: {note.before}. State after: {note.after}.",
         "",
         "| table | kernel | measured | there before | too large | failed | not reached "
@@ -126,25 +133,30 @@ def _skipped(merged: dict[str, TableResult], needed_bytes: dict[str, int]) -> li
     return remarks
 
 
-def write_note(path: Path, gpu: GpuSpec, section: Sequence[str]) -> None:
-    """Write the note with ``section`` behind the sessions that are in it already."""
-    earlier = []
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
+class NoteFile:
+    """``SOURCE.md`` with the sessions there were before, and this one's section behind them."""
+
+    def __init__(self, folder: Path, gpu: GpuSpec) -> None:
+        self.path = folder / "SOURCE.md"
+        self._gpu = gpu
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         at = text.find(f"\n{_SESSION}")
-        earlier = [] if at < 0 else [text[at + 1 :].rstrip("\n"), ""]
-    peaks = f"{gpu.bf16_tflops_dense:g} TFLOP/s (16 bits)"
-    if gpu.fp8_tflops_dense:
-        peaks += f" and {gpu.fp8_tflops_dense:g} TFLOP/s (fp8)"
-    head = [
-        f"# {gpu.name}: measured kernels",
-        "",
-        f"{MARK}. Median latencies of single calls as measured: neither cleaned",
-        f"nor thinned. MFU is relative to {peaks}.",
-        "In `copy/copy.csv` bytes are those read and written together.",
-        "",
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        lines = [*head, *earlier, *section]
-        temporary.write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+        self._earlier = [] if at < 0 else [text[at + 1 :].rstrip("\n"), ""]
+
+    def write(self, section: Sequence[str]) -> None:
+        gpu = self._gpu
+        peaks = f"{gpu.bf16_tflops_dense:g} TFLOP/s (16 bits)"
+        if gpu.fp8_tflops_dense:
+            peaks += f" and {gpu.fp8_tflops_dense:g} TFLOP/s (fp8)"
+        head = [
+            f"# {gpu.name}: measured kernels",
+            "",
+            f"{MARK}. Median latencies of single calls as measured: neither cleaned",
+            f"nor thinned. MFU is relative to {peaks}.",
+            "In `copy/copy.csv` bytes are those read and written together.",
+            "",
+        ]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.path) as temporary:
+            lines = "\n".join([*head, *self._earlier, *section])
+            temporary.write_text(lines.rstrip("\n") + "\n", encoding="utf-8")

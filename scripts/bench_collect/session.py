@@ -97,6 +97,15 @@ class Session:
             self._check_hope()
             self.after_table()
 
+    def largest_needs(self) -> dict[str, int]:
+        """Return the most bytes a point left out needs, by kind of table."""
+        needs: dict[str, int] = {}
+        for result in self.results:
+            for point in result.too_large:
+                needed = self.memory.needed_bytes(point)
+                needs[point.table.kind] = max(needs.get(point.table.kind, 0), needed)
+        return needs
+
     def _check_hope(self) -> None:
         last = self.results[-_MAX_TABLES_FAILED:]
         if len(last) == _MAX_TABLES_FAILED and all(result.is_hopeless for result in last):

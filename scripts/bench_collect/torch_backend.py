@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,29 +105,51 @@ def device_state(facts: DeviceFacts) -> str:
 
 
 class TorchBackend:
-    """``timing.Backend`` with CUDA events and CUDA graphs."""
+    """``timing.Backend`` with CUDA events and CUDA graphs.
+
+    Everything runs on one stream of its own, on which graphs can be captured (on the default
+    stream they cannot), so that workspaces of the libraries are there before a capture begins.
+    """
 
     def __init__(
         self, torch: Any, facts: DeviceFacts, library: AttentionLibrary, num_processes: int = 1
     ) -> None:
         self._torch = torch
         self._kernels = TorchKernels(torch, "cuda", library)
-        self._graph: Any = None
-        self._held: Call | None = None
-        size = CACHE_FACTOR * facts.l2_bytes // 4
-        self._sweep = torch.ones(size, dtype=torch.float32, device="cuda")
         self._num_processes = num_processes
+        self._stream = torch.cuda.Stream()
+        self._most_reserved_bytes = facts.free_bytes // 2
+        self._graph: Any = None
+        with self._on_stream():
+            size = CACHE_FACTOR * facts.l2_bytes // 4
+            self._sweep = torch.ones(size, dtype=torch.float32, device="cuda")
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        with self._torch.cuda.stream(self._stream), self._torch.inference_mode():
+            yield
 
     def prepare(self, point: Point, copies: int) -> Call:
-        with self._torch.inference_mode():
-            self._held = self._kernels.prepare(point, copies)
-        return self._held
+        with self._on_stream():
+            return self._kernels.prepare(point, copies)
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        self._graph = self._torch.cuda.CUDAGraph()
-        with self._torch.inference_mode(), self._torch.cuda.graph(self._graph):
-            enqueue()
-        replay: Callable[[], None] = self._graph.replay
+        # Not torch.cuda.graph: it collects garbage and empties the allocator's cache each time,
+        # which takes longer than measuring a point.
+        graph = self._torch.cuda.CUDAGraph()
+        with self._on_stream():
+            self._torch.cuda.synchronize()
+            # Other threads (NCCL's) may go on meanwhile.
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                enqueue()
+            except BaseException:
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        self._graph = graph
+        replay: Callable[[], None] = graph.replay
         return replay
 
     def time_us(self, enqueue: Callable[[], None], repetitions: int) -> list[float]:
@@ -139,7 +162,7 @@ class TorchBackend:
             (cuda.Event(enable_timing=True), cuda.Event(enable_timing=True))
             for _ in range(repetitions)
         ]
-        with self._torch.inference_mode():
+        with self._on_stream():
             for start, end in events:
                 self._sweep.sum()
                 start.record()
@@ -152,14 +175,19 @@ class TorchBackend:
         if self._num_processes == 1:
             return value
         distributed = self._torch.distributed
-        shared = self._torch.tensor([value], dtype=self._torch.float64, device="cuda")
-        distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
-        return float(shared.item())
+        with self._on_stream():
+            shared = self._torch.tensor([value], dtype=self._torch.float64, device="cuda")
+            distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
+            return float(shared.item())
 
     def release(self) -> None:
-        # The memory stays with PyTorch's allocator for the next point; it returns what is
-        # cached to the driver by itself before it reports that there is none.
-        self._graph = self._held = None
+        """Let go of the graph; the memory stays with the allocator unless it has much.
+
+        What a graph allocated is of no use to the next one: it must be given back in time.
+        """
+        self._graph = None
+        if self._torch.cuda.memory_reserved() > self._most_reserved_bytes:
+            self._torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,10 +112,15 @@ class TorchKernels:
         for i in range(copies):
             weights[i].copy_(self._random("bf16", point.n, point.k))
         one = torch.ones((), dtype=torch.float32, device=self._device)
-        options = {"scale_a": one, "scale_b": one, "out_dtype": torch.bfloat16}
-        return lambda i: torch._scaled_mm(
-            x.to(fp8), weights[i].t(), **options, use_fast_accum=True
-        )
+        quantised = torch.empty_like(x, dtype=fp8)
+        out = torch.empty((point.m, point.n), dtype=x.dtype, device=self._device)
+        options = {"scale_a": one, "scale_b": one, "out_dtype": x.dtype, "use_fast_accum": True}
+
+        def call(i: int) -> Any:
+            quantised.copy_(x)
+            return torch._scaled_mm(quantised, weights[i].t(), **options, out=out)
+
+        return call
 
     def _prefill(self, point: PrefillPoint) -> Call:
         heads, tokens = point.heads, (point.batch, point.seq_len)

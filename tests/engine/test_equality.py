@@ -19,7 +19,7 @@ from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
 from blis_sim.metrics.conservation import check_conservation
 from blis_sim.metrics.records import ABSENT, Status
 from blis_sim.workload.request import RequestSpec
-from tests.latency.small_v2 import small_model
+from tests.latency.roofline_v2_built import small_model
 from tests.watched import WatchedReference
 
 NUM_EXAMPLES = int(os.environ.get("BLIS_EQUALITY_EXAMPLES", "400"))

@@ -66,4 +66,5 @@ class DecodeTimes:
         else:
             i = self.knots.searchsorted(tokens, side="right") - 1
             times = self.values[i] + self.slopes[i] * (tokens - self.knots[i])
-        return np.rint(times, out=times).astype(np.int64)
+        rounded: Int64Array = np.rint(times).astype(np.int64)
+        return rounded
