@@ -78,4 +78,4 @@ def _shown(value: object) -> str:
 
 
 def _lengths(mean: int) -> dict[str, float]:
-    return {"mean": mean, "stdev": mean / 2, "min": 2, "max": 7000}
+    return {"mean": mean, "stdev": mean / 2, "min": 2, "max": max(7000, 2 * mean)}

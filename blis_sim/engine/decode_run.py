@@ -11,12 +11,19 @@ ended and how many are scheduled; the instance wakes when ``wake`` steps have en
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blis_sim.latency.base import Batch
+
 if TYPE_CHECKING:
-    from blis_sim.latency.base import Batch, Int64Array, LatencyModel
+    from blis_sim.latency.base import Int64Array, LatencyModel
+
+_SHORT = 32
+"""Steps up to which a run is kept in lists."""
 
 
 class DecodeRun:
@@ -81,7 +88,7 @@ class DecodeRun:
         """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
         raise NotImplementedError
 
-    def durations(self, begin: int, end: int) -> int | Int64Array:
+    def durations(self, begin: int, end: int) -> int | list[int] | Int64Array:
         """Return the durations of steps [begin, end): one for all, or each."""
         raise NotImplementedError
 
@@ -175,8 +182,49 @@ class MeasuredRun(DecodeRun):
         return total, total * self.start_us + weighted
 
 
+class ListedRun(DecodeRun):
+    """A short run of unequal steps, from their durations: lists are quicker than arrays."""
+
+    __slots__ = ("_durations", "_ends")
+
+    _durations: list[int]
+    _ends: list[int]
+    """Boundaries, the start first."""
+
+    def set_durations(self, durations_us: list[int]) -> None:
+        """Set the duration of each step."""
+        self._durations = durations_us
+        self._ends = list(accumulate(durations_us, initial=self.start_us))
+
+    def end_of(self, num_steps: int) -> int:
+        """Return when the first ``num_steps`` steps have ended."""
+        return self._ends[num_steps]
+
+    def ended_by(self, now_us: int) -> int:
+        """Return how many steps end at or before ``now_us``."""
+        return bisect_right(self._ends, now_us) - 1
+
+    def first_boundary(self, at_us: int) -> int:
+        """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
+        return bisect_left(self._ends, at_us) or 1
+
+    def durations(self, begin: int, end: int) -> list[int]:
+        """Return the duration of each step."""
+        return self._durations[begin:end]
+
+    def allocation(self, needs: list[int], begin: int) -> tuple[int, int]:
+        """Return (sum of needs, sum of need[i] * start of step begin + i)."""
+        total = sum(needs)
+        return total, sum(map(mul, needs, self._ends[begin:])) if total else 0
+
+
 def make_run(
-    latency: LatencyModel, batch: Batch, first: tuple[int, int], num_steps: int, lead: int
+    latency: LatencyModel,
+    batch: Batch,
+    first: tuple[int, int],
+    num_steps: int,
+    lead: int,
+    until_us: int,
 ) -> DecodeRun:
     """Return a run of a decode-only batch.
 
@@ -190,6 +238,8 @@ def make_run(
         Start of the first step in microseconds, and its number.
     num_steps, lead : int
         As for `DecodeRun`.
+    until_us : int
+        Somebody may come in then: the run may end at the first boundary from there on.
     """
     start_us, step = first
     scheduling_us = latency.scheduling_time()
@@ -199,6 +249,28 @@ def make_run(
         step_us = max(uniform_us, scheduling_us) if lead else uniform_us + scheduling_us
         run.duration_us = step_us or 1
         return run
+    num_decodes, context = batch.num_decodes, batch.sum_decode_context
+    step_us = latency.step_time(Batch(num_decodes, context))
+    if min(num_steps, (until_us - start_us) // step_us + 1 + lead) <= _SHORT:
+        listed = ListedRun(start_us, step, num_steps, num_decodes, lead)
+        times = []
+        end_us, num_more = start_us, lead
+        while True:
+            duration_us = max(step_us, scheduling_us) if lead else step_us + scheduling_us
+            times.append(duration_us)
+            end_us += duration_us
+            if len(times) == num_steps:
+                break
+            if end_us >= until_us:
+                if not num_more:
+                    break
+                num_more -= 1
+            context += num_decodes
+            step_us = latency.step_time(Batch(num_decodes, context))
+        listed.set_durations(times)
+        listed.num_steps = len(times)
+        listed.wake = len(times) - lead
+        return listed
     durations = latency.decode_run(batch, num_steps)
     if scheduling_us:
         durations = np.maximum(durations, scheduling_us) if lead else durations + scheduling_us

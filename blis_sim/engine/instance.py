@@ -199,9 +199,6 @@ class Instance:
         if self._coalesce:
             run = self._run = self._plan_run(batch)
             if run is not None:
-                entry_us = self.frontend.next_entry_us
-                if entry_us < FAR_US and self.scheduler.admits_newcomers():
-                    run.cut(entry_us)
                 return run.end_of(run.wake)
         self._current = batch
         end_us = now_us + self._with_scheduling(self.latency.step_time(batch))
@@ -311,7 +308,11 @@ class Instance:
         if not more:
             return None
         first = (batch.start_us, batch.step)
-        return make_run(self.latency, batch, first, 1 + lead + more, lead)
+        until_us = self.frontend.next_entry_us if scheduler.admits_newcomers() else FAR_US
+        run = make_run(self.latency, batch, first, 1 + lead + more, lead, until_us)
+        if until_us < FAR_US:
+            run.cut(until_us)
+        return run
 
     def _end_run(self, run: DecodeRun, now_us: int) -> ScheduledBatch | None:
         """Close a run at its wake; return its last ended step if that is still to be told.

@@ -167,10 +167,15 @@ class Recorder:
             self.gaps[durations + token_us] += count * num_decodes
             self.add_steps(run.ended_us, durations, count, num_decodes)
             return
-        self._gap_runs.append((durations + token_us, num_decodes))
-        self._gap_run_length += num_ended - begin
-        if self._gap_run_length >= _GAPS_PER_BLOCK:
-            self._merge_gap_runs()
+        if isinstance(durations, list):
+            gaps = self.gaps
+            for duration_us in durations:
+                gaps[duration_us + token_us] += num_decodes
+        else:
+            self._gap_runs.append((durations + token_us, num_decodes))
+            self._gap_run_length += num_ended - begin
+            if self._gap_run_length >= _GAPS_PER_BLOCK:
+                self._merge_gap_runs()
         second = run.end_of(begin + 1) // US_PER_S
         last_second = run.end_of(num_ended) // US_PER_S
         while second < last_second:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from blis_sim.transformer.attention import (
     MlaDecodeAttention,
     MlaPrefillAttention,
     PrefillAttention,
+    twice_causal_pairs,
 )
 from blis_sim.transformer.kernels import (
     AllGather,
@@ -39,6 +41,34 @@ if TYPE_CHECKING:
     from blis_sim.latency.kernel_tables.tables import KernelTables
 
 
+class QuickLine:
+    """A piecewise linear function for one number at a time, without arrays.
+
+    Parameters
+    ----------
+    line : Line
+        The function.
+    """
+
+    __slots__ = ("_slopes", "_us", "_x")
+
+    def __init__(self, line: Line) -> None:
+        self._x: list[float] = line.x.tolist()
+        self._us: list[float] = line.us.tolist()
+        slopes = np.diff(line.us) / np.diff(line.x)
+        self._slopes: list[float] = [*slopes.tolist(), line.slope_us]
+
+    def at(self, x: float) -> float:
+        """Return the time in us at ``x``; before the first knot that of the first."""
+        i = bisect_right(self._x, x) - 1
+        return self._us[i] + self._slopes[i] * (x - self._x[i]) if i >= 0 else self._us[0]
+
+    @property
+    def least_us(self) -> float:
+        """The time at the first knot."""
+        return self._us[0]
+
+
 class KernelTimer:
     """Times of kernels on one GPU.
 
@@ -51,6 +81,7 @@ class KernelTimer:
     def __init__(self, tables: KernelTables) -> None:
         self.tables = tables
         self.gpu: GpuSpec = tables.gpu
+        self._prefill_lines: dict[tuple[object, Formats], QuickLine] = {}
 
     def time_us(self, kernel: Kernel) -> float:
         """Return the duration of one execution, microseconds."""
@@ -115,8 +146,22 @@ class KernelTimer:
 
     def prefill_floor_us(self, kernel: PrefillAttention | MlaPrefillAttention) -> float:
         """Return the least measured duration of such a kernel: what launching it costs."""
+        return self._prefill_line(kernel).least_us
+
+    def beyond_floor_us(self, kernel: PrefillAttention | MlaPrefillAttention) -> float:
+        """Return what a chunk takes beyond the launch, at least what the GPU's roofs demand."""
+        window = kernel.window if isinstance(kernel, PrefillAttention) else None
+        pairs = twice_causal_pairs(kernel.context_tokens, kernel.new_tokens, window)
+        line = self._prefill_line(kernel)
+        return max(line.at(pairs) - line.least_us, self.bound_us(kernel))
+
+    def _prefill_line(self, kernel: PrefillAttention | MlaPrefillAttention) -> QuickLine:
         shape, formats = prefill_shape(kernel)
-        return float(self.tables.prefill_fit(shape, formats).surface.line(1).us[0])
+        key = (shape, formats)
+        if key not in self._prefill_lines:
+            line = self.tables.prefill_fit(shape, formats).surface.line(1)
+            self._prefill_lines[key] = QuickLine(line)
+        return self._prefill_lines[key]
 
     def decode_line(self, kernel: DecodeAttention | MlaDecodeAttention) -> Line:
         """Return the durations of such a kernel by the mean length of what it attends to."""

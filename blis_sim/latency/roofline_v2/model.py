@@ -182,10 +182,10 @@ class RooflineV2Model:
         if known is None:
             total_us = 0.0
             for kernel in self.forward.prefill_attention(context_tokens, new_tokens):
-                time_us = self.timer.time_us(kernel)
                 if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
-                    beyond_us = time_us - self.timer.prefill_floor_us(kernel)
-                    time_us = max(beyond_us, self.timer.bound_us(kernel))
+                    time_us = self.timer.beyond_floor_us(kernel)
+                else:
+                    time_us = self.timer.time_us(kernel)
                 total_us += kernel.count * time_us
             if len(self._chunk_ns) >= _MOST_CHUNKS:
                 self._chunk_ns.clear()
