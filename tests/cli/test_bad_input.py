@@ -172,7 +172,7 @@ CASES = [
     flags("inconsistent", "--rate-scale 2", r"--rate-scale must not be set without a trace"),
     flags("inconsistent", "--tp 3", r"--tp must split the 32 attention heads"),
     flags(
-        "inconsistent", "--bench-data-path x", r"--bench-data-path must be a folder of measured.*got x"
+        "inconsistent", "--bench-data-path x", r"--bench-data-path must be a folder of meas.*got x"
     ),
     flags("inconsistent", "--result-dir .", r"--result-dir must be given with --save-result"),
     flags(

@@ -71,8 +71,12 @@ def test_engine_settings_reach_the_engine() -> None:
 
 @pytest.mark.parametrize(
     ("version", "is_async", "reserve"),
-    [("0.13.9", False, False), ("0.14.0", True, False), ("0.18.9", True, False)]
-    + [("0.19.0", True, True)],
+    [
+        ("0.13.9", False, False),
+        ("0.14.0", True, False),
+        ("0.18.9", True, False),
+        ("0.19.0", True, True),
+    ],
 )
 def test_automatic_settings_follow_the_version(
     version: str, is_async: bool, reserve: bool
