@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,30 @@ class QuickLine:
     def least_us(self) -> float:
         """The time at the first knot."""
         return self._us[0]
+
+
+class ChunkTimes(NamedTuple):
+    """Attention of prompt chunks: what each takes beyond launching the kernel.
+
+    The bound is that of ``kernel.flops`` and ``kernel.bytes``, without making a kernel.
+    """
+
+    line: QuickLine
+    """Duration by twice the (query, key) pairs."""
+    window: int | None
+    us_per_pair: float
+    """Least time of the products of half a pair."""
+    us_per_query: float
+    us_per_kv: float
+
+    def beyond_floor_us(self, context_tokens: int, new_tokens: int) -> float:
+        """Return what a chunk takes beyond the launch, at least what the GPU's roofs demand."""
+        window = self.window
+        pairs = twice_causal_pairs(context_tokens, new_tokens, window)
+        kept = context_tokens if window is None else min(context_tokens, window)
+        memory_us = new_tokens * self.us_per_query + (kept + new_tokens) * self.us_per_kv
+        line = self.line
+        return max(line.at(pairs) - line.least_us, pairs * self.us_per_pair, memory_us)
 
 
 class KernelTimer:
@@ -150,10 +174,21 @@ class KernelTimer:
 
     def beyond_floor_us(self, kernel: PrefillAttention | MlaPrefillAttention) -> float:
         """Return what a chunk takes beyond the launch, at least what the GPU's roofs demand."""
+        return self.chunk_times(kernel).beyond_floor_us(kernel.context_tokens, kernel.new_tokens)
+
+    def chunk_times(self, kernel: PrefillAttention | MlaPrefillAttention) -> ChunkTimes:
+        """Return the durations of such a kernel by context and new tokens."""
+        shape, formats = prefill_shape(kernel)
         window = kernel.window if isinstance(kernel, PrefillAttention) else None
-        pairs = twice_causal_pairs(kernel.context_tokens, kernel.new_tokens, window)
-        line = self._prefill_line(kernel)
-        return max(line.at(pairs) - line.least_us, self.bound_us(kernel))
+        cost = shape.cost(formats)
+        bytes_per_us = self.gpu.hbm_gb_per_s * BYTES_PER_US
+        return ChunkTimes(
+            self._prefill_line(kernel),
+            window,
+            cost.flops_per_pair / 2 / peak_flops_per_us(self.gpu, kernel.compute_dtype),
+            cost.query_bytes / bytes_per_us,
+            cost.kv_bytes / bytes_per_us,
+        )
 
     def _prefill_line(self, kernel: PrefillAttention | MlaPrefillAttention) -> QuickLine:
         shape, formats = prefill_shape(kernel)

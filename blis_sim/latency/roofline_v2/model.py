@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blis_sim.latency.roofline_v2.decode_time import DecodeTimes
-from blis_sim.latency.roofline_v2.kernel_time import KernelTimer
+from blis_sim.latency.roofline_v2.kernel_time import ChunkTimes, KernelTimer
 from blis_sim.transformer.attention import (
     DecodeAttention,
     MlaDecodeAttention,
@@ -60,6 +60,7 @@ class RooflineV2Model:
         self._decode_times: dict[int, tuple[int, int, list[DecodeTimes]]] = {}
         self._chunk_ns: dict[tuple[int, int], int] = {}
         self._floor_ns: int | None = None
+        self._attention_of_chunks: list[tuple[int, ChunkTimes]] | None = None
 
     # -- the protocol ---------------------------------------------------------
 
@@ -181,16 +182,26 @@ class RooflineV2Model:
         known = self._chunk_ns.get(key)
         if known is None:
             total_us = 0.0
-            for kernel in self.forward.prefill_attention(context_tokens, new_tokens):
-                if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
-                    time_us = self.timer.beyond_floor_us(kernel)
-                else:
-                    time_us = self.timer.time_us(kernel)
-                total_us += kernel.count * time_us
+            for count, times in self._chunk_times():
+                total_us += count * times.beyond_floor_us(context_tokens, new_tokens)
+            if self.forward.spec.mla is not None:
+                for kernel in self.forward.prefill_attention(context_tokens, new_tokens):
+                    if not isinstance(kernel, MlaPrefillAttention):
+                        total_us += kernel.count * self.timer.time_us(kernel)
             if len(self._chunk_ns) >= _MOST_CHUNKS:
                 self._chunk_ns.clear()
             known = self._chunk_ns[key] = round(1000 * total_us)
         return known
+
+    def _chunk_times(self) -> list[tuple[int, ChunkTimes]]:
+        """Return the attention of prompt chunks, per kind of layer, with their number."""
+        if self._attention_of_chunks is None:
+            self._attention_of_chunks = [
+                (kernel.count, self.timer.chunk_times(kernel))
+                for kernel in self.forward.prefill_attention(0, 1)
+                if isinstance(kernel, PrefillAttention | MlaPrefillAttention)
+            ]
+        return self._attention_of_chunks
 
     def _prefill_floor(self) -> int:
         """Return the nanoseconds that launching attention costs in a step with prompts."""
