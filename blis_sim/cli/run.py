@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.cli.common import note, out
+from blis_sim.cli.flag_command import own_options
 from blis_sim.cli.flag_help import flag_help
 from blis_sim.cli.flags import Typed, collect, signature
 from blis_sim.cli.outputs import Outputs, latency_tags, plan_outputs
@@ -53,7 +54,7 @@ def make_run(arguments: Sequence[str]) -> Callable[..., None]:
 
 
 def _run(typed: Sequence[Typed]) -> None:
-    options = _options(typed)
+    options = own_options(typed)
     scenario, notices = _scenario(typed, options)
     tags = latency_tags(options)
 
@@ -73,20 +74,6 @@ def _run(typed: Sequence[Typed]) -> None:
     result = _simulate(resolved, outputs, percentiles, notices, is_quiet=is_quiet)
     outputs.write(result)
     _print_result(result, outputs, tags, is_quiet=is_quiet)
-
-
-def _options(typed: Sequence[Typed]) -> dict[str, Any]:
-    """Return the options of the command itself, parsed, by their names."""
-    options: dict[str, Any] = {}
-    for flag, name, value in typed:
-        if flag.path or flag.apply is not None:
-            continue
-        parsed = True if flag.is_switch else flag.parse(value, name)
-        if flag.is_repeatable:
-            options.setdefault(flag.names[0], []).append(parsed)
-        else:
-            options[flag.names[0]] = parsed
-    return options
 
 
 def _scenario(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
