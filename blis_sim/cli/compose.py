@@ -34,11 +34,14 @@ def compose(
     ] = None,
 ) -> None:
     """Write the spec; what changed its meaning goes to stderr."""
+    from blis_sim.catalog.locate import locate
     from blis_sim.workload.compose import compose as compose_parts
     from blis_sim.workload.compose import read_parts
 
     check_out(out, specs)
-    composed = compose_parts(read_parts(specs), _factors(scale or []))
+    composed = compose_parts(
+        read_parts([locate(spec).path for spec in specs]), _factors(scale or [])
+    )
     title = f"blis compose {' '.join(map(str, specs))}"
     write_spec(composed.settings, out, title, composed.notices)
 

@@ -167,7 +167,9 @@ def _check_used(scenario: Scenario, latency: Selection) -> None:
     engine = scenario.engine
     if engine.num_gpu_blocks_override is None:
         return
-    only_memory = ["gpu_memory_utilization", "kv_cache_dtype"]
+    only_memory = ["gpu_memory_utilization"]
+    if latency.name is not LatencyModelName.ROOFLINE_V2:  # its attention reads the cache
+        only_memory += ["kv_cache_dtype"]
     if latency.name is LatencyModelName.BLACKBOX:
         only_memory += ["dtype", "quantization"]
     for name in only_memory:

@@ -201,8 +201,7 @@ def _kernel_lines(
         time_us, count = timer.time_us(kernel), times * kernel.count
         compute_us, memory_us = _bounds_us(timer, kernel)
         if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
-            beyond_us = time_us - timer.prefill_floor_us(kernel)
-            time_us = max(beyond_us, timer.bound_us(kernel))
+            time_us = timer.beyond_floor_us(kernel)
         evidence = evidence_of(timer.tables, kernel)
         yield StepLine(
             group=_group(kernel),

@@ -12,6 +12,7 @@ from blis_sim.config.scenario import LatencyModelName, SchedulingPolicy
 from blis_sim.engine.resolve import resolve
 from blis_sim.engine.resolved import Resolved
 from blis_sim.errors import BlisError, CatalogError, ConfigError, TraceError
+from blis_sim.latency.base import Batch
 
 TRACE = "arrival_s,prompt_tokens,output_tokens\n0,10,1\n1,20,2\n"
 
@@ -185,6 +186,17 @@ def test_the_resolved_scenario_resolves_to_itself(source: dict[str, Any]) -> Non
     assert again.latency.name == first.latency.name
 
 
+def test_an_fp8_cache_is_read_faster_whatever_the_number_of_blocks() -> None:
+    """With roofline-v2 the type of the cache decides more than the number of blocks."""
+    batch = Batch(num_decodes=64, sum_decode_context=64 * 8000)
+    blocks = "engine.num_gpu_blocks_override=9000"
+    plain, fp8 = (
+        resolved(blocks, f"engine.kv_cache_dtype={kind}").latency.model.step_time(batch)
+        for kind in ("auto", "fp8")
+    )
+    assert fp8 < 0.9 * plain
+
+
 def test_other_weights_have_no_coefficients() -> None:
     """Quantised by the user the shipped coefficients do not apply; said again they do."""
     assert "blackbox" not in resolved("engine.quantization=fp8").latency.alternatives
@@ -210,7 +222,11 @@ BAD: list[tuple[list[str], type[BlisError], str]] = [
         r"gpu_memory_utilization must not be set with engine\.num_gpu_blocks_override",
     ),
     (
-        ["engine.num_gpu_blocks_override=9000", "engine.kv_cache_dtype=fp8"],
+        [
+            "engine.num_gpu_blocks_override=9000",
+            "engine.kv_cache_dtype=fp8",
+            "latency.model=roofline-v1",
+        ],
         ConfigError,
         r"kv_cache_dtype must not be set with engine\.num_gpu_blocks_override",
     ),

@@ -61,7 +61,7 @@ def test_decode_attention_between_measured_points() -> None:
 def test_host_is_added_to_every_step() -> None:
     """Constant, requests and layers: the same for decodes and prompts."""
     plain = real_model("Llama-3.1-8B-Instruct", "H100", has_host=False)
-    hosted = plain.with_host(HostModel(100.0, 5.0, 10.0))
+    hosted = RooflineV2Model(plain.forward, plain.timer.tables, HostModel(100.0, 5.0, 10.0))
     batches = [
         Batch(7, 7000),
         Batch(0, 0, [PrefillChunk(0, 900)]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -212,7 +211,3 @@ class RooflineV2Model:
                     floor_us += kernel.count * self.timer.prefill_floor_us(kernel)
             self._floor_ns = round(1000 * floor_us)
         return self._floor_ns
-
-    def with_host(self, host: HostModel) -> RooflineV2Model:
-        """Return the model with another host."""
-        return RooflineV2Model(self.forward, self.timer.tables, replace(host))
