@@ -127,7 +127,7 @@ def _run(typed: Sequence[Typed]) -> None:
 def _scenario(typed: Sequence[Typed], options: dict[str, Any]) -> tuple[Scenario, list[str]]:
     """Return the deployment with its files found, and notices about them."""
     from blis_sim.catalog.locate import locate
-    from blis_sim.config.scenario import LatencyModelName
+    from blis_sim.config.latency import LatencyModelName
     from blis_sim.config.tree import with_paths
 
     settings = read_settings(options)
@@ -152,7 +152,7 @@ def _selection(scenario: Scenario) -> Selection:
     from blis_sim.catalog.gpus import load_gpu
     from blis_sim.catalog.model_spec import check_tensor_parallel
     from blis_sim.catalog.models import load_model
-    from blis_sim.config.scenario import LatencyModelName
+    from blis_sim.config.latency import LatencyModelName
     from blis_sim.latency.selection import Deployment, select_latency
 
     engine, latency = scenario.engine, scenario.latency

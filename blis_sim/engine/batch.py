@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.config.engine import SchedulingPolicy
 from blis_sim.latency.base import Batch, PrefillChunk
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from blis_sim.catalog.gpus import GpuSpec
 from blis_sim.catalog.model_spec import ModelSpec
-from blis_sim.config.scenario import EngineSettings
+from blis_sim.config.engine import EngineSettings
 from blis_sim.errors import ConfigError
 
 ASYNC_SINCE = (0, 14)

@@ -95,6 +95,10 @@ class Request:
     last_seen_us = ABSENT
     """Client time of the last token, when completed."""
     instance = ABSENT
+    dispatched_us = ABSENT
+    prefill_instance = ABSENT
+    handed_over_us = ABSENT
+    transferred_us = ABSENT
     reason: str | None = None
 
     def __init__(self, spec: RequestSpec, output_limit: int) -> None:

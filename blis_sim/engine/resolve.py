@@ -10,7 +10,9 @@ from blis_sim.catalog.gpus import GpuSpec, load_gpu
 from blis_sim.catalog.locate import locate
 from blis_sim.catalog.model_spec import ModelSpec, check_tensor_parallel
 from blis_sim.catalog.models import load_model
-from blis_sim.config.scenario import EngineSettings, LatencyModelName, Scenario
+from blis_sim.config.engine import EngineSettings
+from blis_sim.config.latency import LatencyModelName
+from blis_sim.config.scenario import Scenario
 from blis_sim.config.tree import with_paths
 from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.kv_capacity import KvSettings, compute_num_kv_blocks

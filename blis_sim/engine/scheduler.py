@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.config.engine import SchedulingPolicy
 from blis_sim.engine.batch import ScheduledBatch, SchedulerSettings
 from blis_sim.engine.decode_set import DecodeSet
 from blis_sim.engine.kv_cache import NO_HIT

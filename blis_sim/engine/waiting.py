@@ -6,7 +6,7 @@ from collections import OrderedDict
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
-from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.config.engine import SchedulingPolicy
 
 if TYPE_CHECKING:
     from blis_sim.engine.request import Request

@@ -13,7 +13,7 @@ from blis_sim.catalog.coefficients import (
 )
 from blis_sim.catalog.locate import shown_path
 from blis_sim.catalog.models import find_model
-from blis_sim.config.scenario import LatencyModelName, LatencySettings
+from blis_sim.config.latency import LatencyModelName, LatencySettings
 from blis_sim.errors import CatalogError, ConfigError
 from blis_sim.latency.blackbox import BlackboxModel
 from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape

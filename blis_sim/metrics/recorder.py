@@ -32,6 +32,10 @@ _REQUEST_COLUMNS = {
     "num_preemptions": "num_preemptions",
     "instance": "instance",
     "status": "status",
+    "dispatched_us": "dispatched_us",
+    "prefill_instance": "prefill_instance",
+    "handed_over_us": "handed_over_us",
+    "transferred_us": "transferred_us",
 }
 """Columns that are an attribute of the request, by the attribute's name."""
 _integers_of = attrgetter(*_REQUEST_COLUMNS.values())

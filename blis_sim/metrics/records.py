@@ -65,6 +65,14 @@ class RequestColumns:
     """Index into ``RunData.tenants`` or ``ABSENT``."""
     reason: Int64Array
     """Index into ``RunData.reasons`` or ``ABSENT``: why it was dropped or rejected."""
+    dispatched_us: Int64Array
+    """When the gateway sent it to an instance; ``ABSENT`` without a gateway."""
+    prefill_instance: Int64Array
+    """The instance that computed its prompt for ``instance``; ``ABSENT`` when that did it."""
+    handed_over_us: Int64Array
+    """End of its prefill on ``prefill_instance``."""
+    transferred_us: Int64Array
+    """When its KV cache had reached ``instance``."""
 
 
 @dataclass(slots=True)
@@ -100,10 +108,71 @@ class EngineCounters:
     """Of these, found in the cache."""
     recached_tokens: int = 0
     """Hits at re-admissions after a preemption."""
+    num_transfers: int = 0
+    """KV transfers received."""
+    transferred_blocks: int = 0
+    """Blocks received in them."""
     num_events: int = 0
     """Engine events handled (scheduling passes and run ends): a measure of work, not of load.
 
     The only counter that differs between coalesced and plain runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolData:
+    """One kind of instances of a cluster."""
+
+    name: str
+    role: str
+    """``mixed``, ``prefill`` or ``decode``."""
+    model: str
+    gpu: str
+    gpus_per_instance: int
+
+
+@dataclass(slots=True)
+class InstanceData:
+    """One instance of a cluster, and when it existed; times in microseconds."""
+
+    pool: int
+    """Index into ``RunData.pools``."""
+    started_us: int = 0
+    """From then on it is paid for."""
+    ready_us: int = 0
+    """From then on it takes requests."""
+    drained_us: int | None = None
+    """From then on it takes no more; None = it always does."""
+    stopped_us: int | None = None
+    """End of its last request after that; None = it was never stopped."""
+
+
+@dataclass(slots=True)
+class ScalingEvent:
+    """One decision of an autoscaler that changed something."""
+
+    time_us: int
+    pool: int
+    before: int
+    """Instances wanted before: ready and starting."""
+    after: int
+    measured: float
+    """What the metric was, in its unit."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """One choice of the router."""
+
+    time_us: int
+    request_id: int
+    purpose: str
+    """``serve``, ``prefill`` or ``decode``."""
+    candidates: tuple[int, ...]
+    """Numbers of the instances that could have taken the request."""
+    chosen: int
+    """Number of the one that did."""
+    scores: tuple[float, ...] | None
+    """What each scored, the highest wins; None where nothing was compared."""
 
 
 @dataclass(slots=True)
@@ -144,3 +213,10 @@ class RunData:
     tenants: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     timeseries: TimeSeries | None = None
+    pools: list[PoolData] = field(default_factory=list)
+    """Empty without a cluster: one instance, no gateway."""
+    instances: list[InstanceData] = field(default_factory=list)
+    """One per instance, in the order of ``counters``; empty without a cluster."""
+    scaling: list[ScalingEvent] = field(default_factory=list)
+    decisions: list[Decision] | None = None
+    """None unless they were asked for."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from blis_sim.config.latency import LatencyModelName
 from blis_sim.config.loading import load_scenario
-from blis_sim.config.scenario import LatencyModelName, Scenario
+from blis_sim.config.scenario import Scenario
 from blis_sim.errors import ConfigError
 
 

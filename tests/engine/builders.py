@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import settings as hypothesis_settings
 
 from blis_sim.catalog.gpus import RooflineV1Constants
-from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.config.engine import SchedulingPolicy
 from blis_sim.engine.batch import ScheduledBatch, SchedulerSettings
 from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.request import Request

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from blis_sim.catalog.gpus import RooflineV1Constants
-from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.config.engine import SchedulingPolicy
 from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.simulation import EngineConfig, Simulation
 from blis_sim.latency.blackbox import BlackboxModel

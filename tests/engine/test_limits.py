@@ -6,7 +6,7 @@ import pytest
 
 from blis_sim.catalog.gpus import load_gpu
 from blis_sim.catalog.models import load_model
-from blis_sim.config.scenario import EngineSettings
+from blis_sim.config.engine import EngineSettings
 from blis_sim.engine.limits import (
     BatchLimits,
     batch_limits,

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from blis_sim.catalog.paths import data_root
+from blis_sim.config.engine import SchedulingPolicy
+from blis_sim.config.latency import LatencyModelName
 from blis_sim.config.loading import load_scenario
-from blis_sim.config.scenario import LatencyModelName, SchedulingPolicy
 from blis_sim.engine.resolve import resolve
 from blis_sim.engine.resolved import Resolved
 from blis_sim.errors import BlisError, CatalogError, ConfigError, TraceError

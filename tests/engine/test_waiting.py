@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blis_sim.config.scenario import SchedulingPolicy
+from blis_sim.config.engine import SchedulingPolicy
 from blis_sim.engine.request import Request
 from blis_sim.engine.waiting import WaitingQueue, make_waiting_queue
 

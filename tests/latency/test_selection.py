@@ -9,7 +9,7 @@ from blis_sim.catalog.coefficients import load_coefficients
 from blis_sim.catalog.gpus import load_gpu
 from blis_sim.catalog.models import load_model
 from blis_sim.catalog.paths import data_root
-from blis_sim.config.scenario import LatencyModelName, LatencySettings
+from blis_sim.config.latency import LatencyModelName, LatencySettings
 from blis_sim.errors import BlisError, CatalogError, ConfigError
 from blis_sim.latency.base import Batch, PrefillChunk
 from blis_sim.latency.blackbox import BlackboxModel

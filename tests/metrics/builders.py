@@ -41,6 +41,10 @@ class Row:
     slo_class: str | None = None
     tenant: str | None = None
     reason: str | None = None
+    dispatched_us: int | None = None
+    prefill_instance: int | None = None
+    handed_over_us: int | None = None
+    transferred_us: int | None = None
 
     @property
     def last_token_us(self) -> int | None:

@@ -1,0 +1,1 @@
+"""Many engine instances behind a gateway: admission, routing, disaggregation, autoscaling."""

@@ -1,0 +1,1 @@
+"""How the gateway chooses an instance for a request."""
