@@ -5,17 +5,16 @@ from __future__ import annotations
 import html
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blis_sim.errors import ConfigError
 from blis_sim.metrics import summary as build
 from blis_sim.metrics.columns import request_columns, timeseries_columns, to_frame
 from blis_sim.metrics.conservation import check_conservation, conservation
+from blis_sim.metrics.context import PoolContext, RunContext
 from blis_sim.metrics.definitions import LATENCIES, SERVING_METRICS, Group, metric_definitions
 from blis_sim.metrics.plain import canonical_sha256, to_plain
 from blis_sim.metrics.records import RunData
@@ -23,92 +22,7 @@ from blis_sim.metrics.records import RunData
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Result", "RunContext", "RunInfo", "check_conservation"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
-    """What was simulated: everything the reports say that the run itself did not measure.
-
-    Attributes
-    ----------
-    scenario : mapping
-        The resolved scenario, as the user could have written it.
-    model, gpu : str
-        Names of the model and of the GPU.
-    tensor_parallel_size, num_instances : int
-        GPUs per instance and instances, >= 1.
-    request_rate : float or None
-        Configured rate, requests per second; ``inf`` = all at once, None = a trace's own.
-    burstiness : float or None
-        Gamma shape of the gaps, None where it does not apply.
-    max_concurrency : int or None
-        Most requests outstanding at once, None = no limit.
-    latency_model : str
-        Which latency model answered.
-    latency_reason : str
-        Why it was chosen.
-    latency_alternatives : sequence of str
-        What else was available.
-    latency_source : str
-        Where its data come from.
-    num_kv_blocks : int
-        KV blocks of one instance.
-    kv_blocks_source : str
-        Where that number comes from.
-    engine_settings : mapping
-        Every engine setting in force, by vLLM's name.
-    notices : sequence of str
-        What the user should know about the run, one sentence each.
-    seed : int
-        Seed of all random streams.
-    package_version, numpy_version : str
-        Versions that made the numbers.
-    slo : mapping of str to float or None
-        Limits for goodput, milliseconds: ``ttft_ms``, ``tpot_ms``, ``e2el_ms``.
-    percentiles : sequence of float
-        Percentiles (0..100) reported besides 50, 90, 95 and 99.
-    backend : str
-        Name under vLLM's key ``backend``.
-
-    Raises
-    ------
-    ConfigError
-        A percentile lies outside 0..100.
-    """
-
-    scenario: Mapping[str, Any]
-    model: str
-    gpu: str
-    tensor_parallel_size: int
-    num_instances: int
-    request_rate: float | None
-    latency_model: str
-    latency_reason: str
-    latency_source: str
-    num_kv_blocks: int
-    kv_blocks_source: str
-    engine_settings: Mapping[str, Any]
-    seed: int
-    package_version: str
-    numpy_version: str
-    burstiness: float | None = None
-    max_concurrency: int | None = None
-    latency_alternatives: Sequence[str] = ()
-    notices: Sequence[str] = ()
-    slo: Mapping[str, float | None] = field(default_factory=dict)
-    percentiles: Sequence[float] = ()
-    backend: str = "blis_sim"
-
-    def __post_init__(self) -> None:
-        for rank in self.percentiles:
-            if not 0 <= rank <= 100:
-                raise ConfigError(f"a metric percentile must be in 0..100; got {rank}")
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs of the whole deployment."""
-        return self.tensor_parallel_size * self.num_instances
+__all__ = ["PoolContext", "Result", "RunContext", "RunInfo", "check_conservation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +131,7 @@ class Result:
             "engine_settings": to_plain(context.engine_settings),
             "slo": to_plain(context.slo),
             "notices": list(context.notices),
+            "pools": [to_plain(asdict(pool)) for pool in context.pools],
         }
 
     @cached_property

@@ -18,7 +18,7 @@ from blis_sim.metrics.records import ABSENT, RunData, Status
 from blis_sim.units import us_to_seconds
 
 if TYPE_CHECKING:
-    from blis_sim.metrics.result import RunContext
+    from blis_sim.metrics.context import RunContext
 
 NO_CLASS = "(none)"
 """Key of the requests without an SLO class, beside others that have one."""

@@ -166,7 +166,8 @@ def samples(run: RunData) -> dict[str, list[int]]:
     """Return the time series."""
     series = run.timeseries
     assert series is not None
-    return {field.name: getattr(series, field.name).tolist() for field in fields(series)}
+    columns = {field.name: getattr(series, field.name) for field in fields(series)}
+    return {name: values.tolist() for name, values in columns.items() if values is not None}
 
 
 def _columns(run: RunData) -> dict[str, Int64Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from blis_sim.metrics.records import (
     Status,
     TimeSeries,
 )
-from blis_sim.metrics.result import Result, RunContext, RunInfo
+from blis_sim.metrics.result import PoolContext, Result, RunContext, RunInfo
 
 
 @dataclass
@@ -126,14 +126,14 @@ def make_counters(rows: Sequence[Row] = (), **more: Any) -> EngineCounters:
 
 
 def make_timeseries(**columns: Sequence[int]) -> TimeSeries:
-    """Return samples; columns that are not given are 0."""
-    length = len(columns["time_us"])
-    return TimeSeries(
-        **{
-            field.name: np.array(columns.get(field.name, [0] * length), dtype=np.int64)
-            for field in fields(TimeSeries)
-        }
-    )
+    """Return samples; columns that are not given are 0, or None where that may be."""
+    zeros = [0] * len(columns["time_us"])
+    given = {
+        field.name: columns.get(field.name, zeros)
+        for field in fields(TimeSeries)
+        if field.name in columns or field.default is MISSING
+    }
+    return TimeSeries(**{name: np.array(column, dtype=np.int64) for name, column in given.items()})
 
 
 def make_context(**more: Any) -> RunContext:
@@ -164,6 +164,26 @@ def make_context(**more: Any) -> RunContext:
         "numpy_version": "2.0.0",
     }
     return RunContext(**{**settings, **more})
+
+
+def make_pool(name: str = "mixed", **more: Any) -> PoolContext:
+    """Return the context of a pool of one instance."""
+    settings: dict[str, Any] = {
+        "name": name,
+        "role": "mixed",
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "gpu": "H100",
+        "tensor_parallel_size": 1,
+        "num_instances": 1,
+        "num_kv_blocks": 100,
+        "kv_blocks_source": "computed from the memory of the GPU",
+        "latency_model": "blackbox",
+        "latency_reason": "a coefficient row for this model, GPU and TP",
+        "latency_alternatives": ("roofline-v1",),
+        "latency_source": "configs/coefficients.csv",
+        "engine_settings": {"version": "0.15.1", "defaults": "vllm", "max_num_seqs": 1024},
+    }
+    return PoolContext(**{**settings, **more})
 
 
 def make_result(rows: Sequence[Row] | None = None, **more: Any) -> Result:

@@ -13,6 +13,7 @@ from tests.metrics.builders import (
     dropped,
     make_context,
     make_counters,
+    make_pool,
     make_result,
     make_run,
     served,
@@ -31,6 +32,21 @@ def test_manifest_says_where_the_numbers_come_from() -> None:
     assert manifest["latency_model_alternatives"] == ["roofline-v1"]
     assert manifest["engine_settings"]["max_num_seqs"] == 1024
     assert manifest["notices"] == ["pool lowered"]
+
+
+def test_pools_of_a_cluster() -> None:
+    """The manifest lists the pools, and the GPUs of all of them are counted."""
+    pools = (
+        make_pool("p", role="prefill", num_instances=2),
+        make_pool("d", role="decode", gpu="A100-80GB", tensor_parallel_size=4, num_instances=3),
+    )
+    result = make_result(pools=pools, tensor_parallel_size=1, num_instances=5)
+    assert result.context.num_gpus == 2 * 1 + 3 * 4
+    assert [pool["name"] for pool in result.manifest["pools"]] == ["p", "d"]
+    assert result.manifest["pools"][1]["gpu"] == "A100-80GB"
+    assert result.manifest["pools"][0]["engine_settings"]["max_num_seqs"] == 1024
+    assert make_result(tensor_parallel_size=2, num_instances=2).context.num_gpus == 4
+    assert make_result().manifest["pools"] == []
 
 
 def test_wall_clock_facts_stand_apart() -> None:

@@ -1,0 +1,150 @@
+"""What was simulated: all that the reports say and the run itself did not measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from blis_sim.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolContext:
+    """One pool of a cluster.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    role : str
+        ``mixed``, ``prefill`` or ``decode``.
+    model, gpu : str
+        Names of the model and of the GPU.
+    tensor_parallel_size, num_instances : int
+        GPUs per instance and instances (at the start when it is autoscaled), >= 1.
+    num_kv_blocks : int
+        KV blocks of one instance.
+    kv_blocks_source : str
+        Where that number comes from.
+    latency_model, latency_reason, latency_source : str
+        Which latency model answered, why, and where its data come from.
+    latency_alternatives : sequence of str
+        What else was available.
+    engine_settings : mapping
+        Every engine setting in force, by vLLM's name.
+    min_instances, max_instances : int or None
+        Bounds of an autoscaled pool, None for a pool of fixed size.
+    """
+
+    name: str
+    role: str
+    model: str
+    gpu: str
+    tensor_parallel_size: int
+    num_instances: int
+    num_kv_blocks: int
+    kv_blocks_source: str
+    latency_model: str
+    latency_reason: str
+    latency_source: str
+    latency_alternatives: Sequence[str] = ()
+    engine_settings: Mapping[str, Any] = field(default_factory=dict)
+    min_instances: int | None = None
+    max_instances: int | None = None
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of the pool, at the start when it is autoscaled."""
+        return self.tensor_parallel_size * self.num_instances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What was simulated: everything the reports say that the run itself did not measure.
+
+    Attributes
+    ----------
+    scenario : mapping
+        The resolved scenario, as the user could have written it.
+    model, gpu : str
+        Names of the model and of the GPU.
+    tensor_parallel_size, num_instances : int
+        GPUs per instance and instances, >= 1; of the first pool and of all pools.
+    request_rate : float or None
+        Configured rate, requests per second; ``inf`` = all at once, None = a trace's own.
+    burstiness : float or None
+        Gamma shape of the gaps, None where it does not apply.
+    max_concurrency : int or None
+        Most requests outstanding at once, None = no limit.
+    latency_model : str
+        Which latency model answered.
+    latency_reason : str
+        Why it was chosen.
+    latency_alternatives : sequence of str
+        What else was available.
+    latency_source : str
+        Where its data come from.
+    num_kv_blocks : int
+        KV blocks of one instance.
+    kv_blocks_source : str
+        Where that number comes from.
+    engine_settings : mapping
+        Every engine setting in force, by vLLM's name.
+    notices : sequence of str
+        What the user should know about the run, one sentence each.
+    seed : int
+        Seed of all random streams.
+    package_version, numpy_version : str
+        Versions that made the numbers.
+    slo : mapping of str to float or None
+        Limits for goodput, milliseconds: ``ttft_ms``, ``tpot_ms``, ``e2el_ms``.
+    percentiles : sequence of float
+        Percentiles (0..100) reported besides 50, 90, 95 and 99.
+    backend : str
+        Name under vLLM's key ``backend``.
+    pools : sequence of PoolContext
+        The pools of a cluster, in the order of ``RunData.pools``; empty without one. What
+        stands above of model, GPU, latency model, KV cache and engine is then of the first.
+
+    Raises
+    ------
+    ConfigError
+        A percentile lies outside 0..100.
+    """
+
+    scenario: Mapping[str, Any]
+    model: str
+    gpu: str
+    tensor_parallel_size: int
+    num_instances: int
+    request_rate: float | None
+    latency_model: str
+    latency_reason: str
+    latency_source: str
+    num_kv_blocks: int
+    kv_blocks_source: str
+    engine_settings: Mapping[str, Any]
+    seed: int
+    package_version: str
+    numpy_version: str
+    burstiness: float | None = None
+    max_concurrency: int | None = None
+    latency_alternatives: Sequence[str] = ()
+    notices: Sequence[str] = ()
+    slo: Mapping[str, float | None] = field(default_factory=dict)
+    percentiles: Sequence[float] = ()
+    backend: str = "blis_sim"
+    pools: Sequence[PoolContext] = ()
+
+    def __post_init__(self) -> None:
+        for rank in self.percentiles:
+            if not 0 <= rank <= 100:
+                raise ConfigError(f"a metric percentile must be in 0..100; got {rank}")
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of the whole deployment, at the start when it is autoscaled."""
+        if self.pools:
+            return sum(pool.num_gpus for pool in self.pools)
+        return self.tensor_parallel_size * self.num_instances
