@@ -189,6 +189,7 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
     from dataclasses import asdict
 
     shown = asdict(explanation) | {"efficiency": explanation.efficiency}
+    shown["shapes"] = [used._asdict() for used in explanation.shapes]
     shown["points"] = [
         {
             name: None if isinstance(value, float) and math.isnan(value) else value
@@ -201,7 +202,6 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
 
 def _as_text(explanation: Explanation) -> str:
     request = ", ".join(f"{name} {value}" for name, value in explanation.request.items())
-    shape = "-".join(map(str, explanation.measured_shape))
     lines = [
         f"{explanation.operation} on {explanation.gpu}: {request}",
         f"time        {explanation.us:.4g} us"
@@ -210,13 +210,13 @@ def _as_text(explanation: Explanation) -> str:
         f"efficiency  {100 * explanation.efficiency:.1f} % of the bound",
         f"table       {explanation.file} ({explanation.table_format}, "
         f"measured on {explanation.measured_on})",
-        f"shape       {shape}"
-        + ("" if explanation.is_same_kernel else ", its efficiency is carried over"),
+        f"shape       {_shapes_text(explanation)}",
         f"lookup      {explanation.how}",
         "",
     ]
     rows = [
         (
+            _dashed(point.shape),
             str(point.batch),
             str(point.size),
             "not measured" if math.isnan(point.measured_us) else f"{point.measured_us:.4g}",
@@ -225,8 +225,21 @@ def _as_text(explanation: Explanation) -> str:
         )
         for point in explanation.points
     ]
-    header = ("batch", "size", "measured us", "us here", "weight")
+    header = ("shape", "batch", "size", "measured us", "us here", "weight")
     return "\n".join(lines) + text_table(header, rows)
+
+
+def _shapes_text(explanation: Explanation) -> str:
+    shapes = explanation.shapes
+    if len(shapes) > 1:
+        shares = ", ".join(f"{_dashed(used.shape)} ({100 * used.weight:.1f} %)" for used in shapes)
+        return f"{shares}: what their efficiencies mean here, averaged"
+    text = _dashed(shapes[0].shape)
+    return text if explanation.is_same_kernel else f"{text}, its efficiency is carried over"
+
+
+def _dashed(shape: tuple[int, ...]) -> str:
+    return "-".join(map(str, shape))
 
 
 def check(

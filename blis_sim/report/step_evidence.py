@@ -23,6 +23,8 @@ from blis_sim.transformer.kernels import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from blis_sim.latency.kernel_tables.explain import Explanation
     from blis_sim.latency.kernel_tables.tables import KernelTables
 
@@ -39,7 +41,8 @@ class Evidence:
         ``measured`` = this kernel on this GPU, interpolated at most; else what was carried
         over: from another GPU, shape or format, or beyond the table.
     measured_on, file, measured_shape, how : str or None
-        GPU, table and shape that answered, and where in its grid; None = no table did.
+        GPU, table and shapes that answered (the greatest share first), and where in their grid;
+        None = no table did.
     link_us : float or None
         Of communication: what the links allow at best.
     """
@@ -55,14 +58,15 @@ class Evidence:
 def evidence_of(tables: KernelTables, kernel: Kernel) -> Evidence:
     """Return what the time of a kernel in these tables rests on."""
     if isinstance(kernel, BatchedGemm):
-        match = tables.gemm_fit(kernel.k, kernel.n, kernel.dtype, kernel.batch).match
+        fit = tables.gemm_fit(kernel.k, kernel.n, kernel.dtype, kernel.batch)
+        match = fit.match
         measured_on = match.source.gpu.name
         words = [] if measured_on == tables.gpu.name else [f"borrowed from {measured_on}"]
         return Evidence(
             ", ".join((*words, "one product of this width")),
             measured_on,
             shown_path(match.file.path),
-            _dashed(match.shape),
+            _joined(part.match.shape for part in fit.parts),
         )
     found = _explained(tables, kernel)
     if found is None:
@@ -72,7 +76,7 @@ def evidence_of(tables: KernelTables, kernel: Kernel) -> Evidence:
         _summary(explanation, asked_shape),
         explanation.measured_on,
         explanation.file,
-        _dashed(explanation.measured_shape),
+        _joined(used.shape for used in explanation.shapes),
         explanation.how,
         explanation.bound_us if isinstance(kernel, AllReduce | AllGather) else None,
     )
@@ -82,7 +86,9 @@ def _summary(explanation: Explanation, asked_shape: tuple[int, ...]) -> str:
     words = []
     if explanation.measured_on != explanation.gpu:
         words.append(f"borrowed from {explanation.measured_on}")
-    if explanation.measured_shape != asked_shape:
+    if len(explanation.shapes) > 1:
+        words.append("nearest shapes")
+    elif explanation.shapes[0].shape != asked_shape:
         words.append("nearest shape")
     elif _asked_format(explanation) != explanation.table_format and not explanation.is_same_kernel:
         words.append(f"efficiency of {explanation.table_format}")
@@ -137,5 +143,5 @@ def _weights(kernel: Gemm | MoeExperts) -> WeightFormat:
     return WeightFormat(kernel.weight_dtype, kernel.scale_bits, kernel.activation_dtype)
 
 
-def _dashed(shape: tuple[int, ...]) -> str:
-    return "-".join(map(str, shape))
+def _joined(shapes: Iterable[tuple[int, ...]]) -> str:
+    return ", ".join("-".join(map(str, shape)) for shape in shapes)

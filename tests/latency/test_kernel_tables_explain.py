@@ -76,14 +76,26 @@ def test_a_gemm_says_what_it_used(folder: Path) -> None:
     assert explained.efficiency == pytest.approx(explained.bound_us / explained.us)
 
 
-def test_a_carried_gemm_names_the_measured_shape(folder: Path) -> None:
+def test_a_carried_gemm_names_the_measured_shape(tmp_path: Path) -> None:
     """The points show both what was measured and what it means for the shape asked for."""
-    explained = explain_gemm(tables_of(folder), 64, 1024, 1500)
-    assert explained.measured_shape == (1024, 1024)
+    write_gemm(tmp_path, [(1, 1024, 1024, 10), (64, 1024, 1024, 12)])
+    explained = explain_gemm(tables_of(tmp_path), 64, 1024, 1500)
+    assert explained.shapes == (((1024, 1024), 1.0),)
     assert not explained.is_same_kernel
     (point,) = explained.points
     assert point.measured_us == 12
     assert point.us == explained.us > 12
+
+
+def test_a_gemm_between_shapes_names_all_of_them(folder: Path) -> None:
+    """k 2048 is half way from 1024 to 4096: half the points of either."""
+    explained = explain_gemm(tables_of(folder), 64, 2048, 1024)
+    assert [used.shape for used in explained.shapes] == [(1024, 1024), (4096, 1024)]
+    assert [used.weight for used in explained.shapes] == pytest.approx([0.5, 0.5])
+    assert not explained.is_same_kernel
+    shown = [(point.shape, point.measured_us) for point in explained.points]
+    assert shown == [((1024, 1024), 12), ((4096, 1024), 30)]
+    assert from_points(explained) == pytest.approx(explained.us)
 
 
 def test_places_in_the_grid_are_told_apart(folder: Path) -> None:
@@ -127,7 +139,8 @@ def test_explanation_and_lookup_agree(
 ) -> None:
     """The time told is the time looked up; inside the grid the points add up to it."""
     folder = tmp_path_factory.mktemp("tables")
-    write_gemm(folder, [(1, 1024, 1024, 10), (64, 1024, 1024, 12), (100, 1024, 1024, 30)])
+    rows = [(1, 1024, 1024, 10), (64, 1024, 1024, 12), (100, 1024, 1024, 30)]
+    write_gemm(folder, [*rows, (3, 1024, 4096, 20), (80, 2048, 2048, 60)])
     write_decode(folder, [(1, 1000, 20), (1, 2000, 30), (5, 1000, 40), (9, 2000, 80)])
     write_prefill(folder, [(1000, 100), (3000, 500)])
     path = folder / "moe" / "8-2-1024-512" / "moe_bf16.csv"

@@ -7,6 +7,7 @@ import pytest
 
 from blis_sim.errors import CatalogError
 from blis_sim.latency.kernel_tables.arrays import floats
+from blis_sim.latency.kernel_tables.fit import shares_around
 from blis_sim.latency.kernel_tables.precision import peak_flops_per_us
 from blis_sim.latency.kernel_tables.shapes import (
     ExpertsShape,
@@ -61,15 +62,45 @@ def test_below_the_smallest_gemm_the_time_stays(tmp_path: Path) -> None:
     assert tables_of(tmp_path).gemm_us(floats([1, 15]), 1024, 1024).tolist() == [10, 10]
 
 
-def test_an_unmeasured_gemm_is_as_efficient_as_the_nearest(tmp_path: Path) -> None:
-    """Of (1000, 2000) and (1000, 16000) the first is nearer to (1000, 4000) in the logarithm."""
-    bound_2000 = 2 * (1000 * 2000 + 1 * (1000 + 2000)) / 1e6
-    bound_4000 = 2 * (1000 * 4000 + 1 * (1000 + 4000)) / 1e6
-    write_gemm(tmp_path, [(1, 1000, 2000, 4 * bound_2000), (1, 1000, 16000, 90)])
+def gemm_bytes_us(k: int, n: int) -> float:
+    """Return the bound of one row: memory decides."""
+    return 2 * (k * n + k + n) / 1e6
+
+
+def test_an_unmeasured_gemm_is_as_efficient_as_those_around_it(tmp_path: Path) -> None:
+    """n 4000 is one doubling from 2000 and two from 16000: four shares of five and one."""
+    narrow, wide, wanted = (gemm_bytes_us(1000, n) for n in (2000, 16_000, 4000))
+    write_gemm(tmp_path, [(1, 1000, 2000, 4 * narrow), (1, 1000, 16_000, 3 * wide)])
     tables = tables_of(tmp_path)
-    assert float(tables.gemm_us(floats(1), 1000, 4000)) == pytest.approx(4 * bound_4000)
+    us = float(tables.gemm_us(floats(1), 1000, 4000))
+    assert us == pytest.approx((0.8 * 4 + 0.2 * 3) * wanted)
     assert tables.gemm_fit(1000, 4000).match.shape == (1000, 2000)
     assert tables.gemm_fit(1000, 8001).match.shape == (1000, 16000)
+
+
+def test_beyond_all_measured_shapes_the_nearest_answers_alone(tmp_path: Path) -> None:
+    """Both shapes are narrower: the one with n 2000 hides the one with 1000."""
+    narrow, wanted = gemm_bytes_us(1000, 2000), gemm_bytes_us(1000, 4000)
+    write_gemm(tmp_path, [(1, 1000, 2000, 4 * narrow), (1, 1000, 1000, 90)])
+    tables = tables_of(tmp_path)
+    assert float(tables.gemm_us(floats(1), 1000, 4000)) == pytest.approx(4 * wanted)
+    assert [part.match.shape for part in tables.gemm_fit(1000, 4000).parts] == [(1000, 2000)]
+
+
+def test_the_nearest_shape_on_each_side_counts() -> None:
+    """More k, less k, more n, less n; on a diagonal a shape is on two sides, but counts once."""
+    around = {(2000, 1000), (500, 1000), (1000, 4000), (1000, 250)}
+    behind = {(4000, 1000), (100, 1000), (1000, 8000), (8000, 8000)}
+    shares = shares_around((1000, 1000), around | behind)
+    assert {share.shape for share in shares} == around
+    assert [share.shape for share in shares[:2]] == [(500, 1000), (2000, 1000)]
+    np.testing.assert_allclose([share.weight for share in shares], [0.4, 0.4, 0.1, 0.1])
+    assert shares_around((1000, 1000), {(2000, 2000), (3000, 2000)}) == [((2000, 2000), 1.0)]
+
+
+def test_a_measured_shape_is_its_own_answer() -> None:
+    """However near another one is."""
+    assert shares_around((1000, 1000), {(1000, 1001), (1000, 1000)}) == [((1000, 1000), 1.0)]
 
 
 def test_half_precisions_serve_each_other(tmp_path: Path) -> None:
@@ -381,9 +412,10 @@ def test_messages_scale_with_links_and_gpus_but_not_their_latency(tmp_path: Path
 
 
 def test_elementwise_kernels_reach_a_share_of_the_bandwidth(tmp_path: Path) -> None:
-    """8 MB at 80 % of 1e6 bytes/us."""
+    """8 MB at 80 % of 1e6 bytes/us; a few bytes take what a launch does, 3 us."""
     write_gemm(tmp_path, [(1, 10, 10, 5)])
-    assert float(tables_of(tmp_path).elementwise_us(floats(8e6))) == pytest.approx(10)
+    us = tables_of(tmp_path).elementwise_us(floats([100, 2.4e6, 8e6]))
+    np.testing.assert_allclose(us, [3, 3, 10])
 
 
 def test_another_gpu_has_the_efficiency_not_the_time(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from blis_sim.latency.kernel_tables.arrays import floats
-from blis_sim.latency.kernel_tables.fit import Fit, find_match
+from blis_sim.latency.kernel_tables.fit import Fit, Part, find_match
 from blis_sim.latency.kernel_tables.lines import Surface, make_cells
 from blis_sim.latency.kernel_tables.precision import BYTES_PER_US
 from blis_sim.latency.kernel_tables.roofs import LinearRoof
@@ -44,4 +44,4 @@ def allreduce_fit(sources: Iterable[Source], gpu: GpuSpec, tp: int) -> Fit:
     least = cells.us[0, 0]
     us = least + (cells.us - least) * (roof.memory_us / measured_roof.memory_us)
     surface = Surface(floats([1.0]), cells.x, us, us[:, -1] / cells.x[-1])
-    return Fit(match, series, cells, measured_roof, roof, surface)
+    return Fit((Part(match, 1.0, cells, measured_roof, surface),), roof, surface)

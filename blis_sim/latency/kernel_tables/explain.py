@@ -21,7 +21,9 @@ from blis_sim.latency.kernel_tables.shapes import (
 )
 
 if TYPE_CHECKING:
-    from blis_sim.latency.kernel_tables.fit import Fit
+    from collections.abc import Iterator
+
+    from blis_sim.latency.kernel_tables.fit import Fit, Part
     from blis_sim.latency.kernel_tables.tables import KernelTables
 
 INSIDE = "interpolated"
@@ -30,9 +32,18 @@ BEYOND = "extrapolated at the efficiency of the largest"
 BELOW = "extrapolated at the efficiency of the smallest"
 
 
+class UsedShape(NamedTuple):
+    """A measured shape that a time rests on."""
+
+    shape: tuple[int, ...]
+    weight: float
+    """Its share in the time; all shares add up to 1."""
+
+
 class UsedPoint(NamedTuple):
     """A cell of the measured grid that a time rests on."""
 
+    shape: tuple[int, ...]
     batch: int
     size: int
     """Rows, context, prompt length, tokens or bytes."""
@@ -63,13 +74,13 @@ class Explanation:
         compute, memory or link.
     file, measured_on, table_format : str
         Table, GPU and format that answered.
-    measured_shape : tuple of int
-        Shape that answered.
+    shapes : tuple of UsedShape
+        Measured shapes that answered, the greatest share first.
     is_same_kernel : bool
         Whether shape, format and GPU are those asked for; if not, the efficiency over the
         kernel's own bound is carried over.
     how : str
-        Where in the measured grid the request lies.
+        Where in the measured grids the request lies; outside one is outside.
     points : tuple of UsedPoint
         The cells used.
     is_at_bound : bool
@@ -85,7 +96,7 @@ class Explanation:
     file: str
     measured_on: str
     table_format: str
-    measured_shape: tuple[int, ...]
+    shapes: tuple[UsedShape, ...]
     is_same_kernel: bool
     how: str
     points: tuple[UsedPoint, ...]
@@ -209,24 +220,8 @@ def _attention_request(
 
 
 def _explained(tables: KernelTables, fit: Fit, asked: _Asked) -> Explanation:
-    match, cells = fit.match, fit.cells
-    rows, columns = _weights(cells.batch, asked.batch), _weights(cells.x, asked.x)
-    points = []
-    for row, row_weight in rows:
-        for column, column_weight in columns:
-            x = float(cells.x[column])
-            times = fit.surface.line(float(cells.batch[row])).at(floats(x))
-            is_measured = bool(cells.is_measured[row, column])
-            points.append(
-                UsedPoint(
-                    int(cells.batch[row]),
-                    _size(asked.operation, x),
-                    float(cells.us[row, column]) if is_measured else float("nan"),
-                    float(times),
-                    row_weight * column_weight,
-                )
-            )
-    is_same = np.array_equal(fit.roof.us(cells.x), fit.measured_roof.us(cells.x))
+    match = fit.match
+    hows = {_how(part.cells.batch, asked.batch, part.cells.x, asked.x) for part in fit.parts}
     return Explanation(
         operation=asked.operation,
         request=asked.request,
@@ -237,12 +232,35 @@ def _explained(tables: KernelTables, fit: Fit, asked: _Asked) -> Explanation:
         file=shown_path(match.file.path),
         measured_on=match.source.gpu.name,
         table_format=_format(match.file.dtype, match.file.kv_dtype),
-        measured_shape=match.shape,
-        is_same_kernel=is_same,
-        how=_how(cells.batch, asked.batch, cells.x, asked.x),
-        points=tuple(points),
+        shapes=tuple(UsedShape(part.match.shape, part.weight) for part in fit.parts),
+        is_same_kernel=_is_same_kernel(fit),
+        how=next(how for how in (BEYOND, BELOW, INSIDE, ON_POINT) if how in hows),
+        points=tuple(point for part in fit.parts for point in _points(part, asked)),
         is_at_bound=bool(np.isclose(asked.us, asked.bound_us, rtol=1e-9)),
     )
+
+
+def _is_same_kernel(fit: Fit) -> bool:
+    part = fit.parts[0]
+    x = part.cells.x
+    return len(fit.parts) == 1 and np.array_equal(fit.roof.us(x), part.measured_roof.us(x))
+
+
+def _points(part: Part, asked: _Asked) -> Iterator[UsedPoint]:
+    cells = part.cells
+    for row, row_weight in _weights(cells.batch, asked.batch):
+        batch = float(cells.batch[row])
+        for column, column_weight in _weights(cells.x, asked.x):
+            x = float(cells.x[column])
+            is_measured = bool(cells.is_measured[row, column])
+            yield UsedPoint(
+                part.match.shape,
+                int(batch),
+                _size(asked.operation, x),
+                float(cells.us[row, column]) if is_measured else float("nan"),
+                float(part.surface.line(batch).at(floats(x))),
+                part.weight * row_weight * column_weight,
+            )
 
 
 def _weights(knots: FloatArray, at: float) -> list[tuple[int, float]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -183,3 +185,20 @@ def carry(cells: Cells, measured_roof: Roof, roof: Roof) -> Surface:
     end = roof.us(floats([knots[-1], 2 * knots[-1]]))
     slope = times[:, -1] * ((end[1] - end[0]) / (end[0] * knots[-1]))
     return Surface(batch, knots, times, slope)
+
+
+def blend(shares: Sequence[tuple[Surface, float]]) -> Surface:
+    """Return the weighted mean of surfaces.
+
+    Parameters
+    ----------
+    shares : sequence of (Surface, weight)
+        One alone stays as it is; of several only batch 1 is taken.
+    """
+    if len(shares) == 1:
+        return shares[0][0]
+    lines = [(surface.line(1), weight) for surface, weight in shares]
+    x = reduce(np.union1d, [line.x for line, _ in lines])
+    us = sum(weight * line.at(x) for line, weight in lines)
+    slope_us = sum(weight * line.slope_us for line, weight in lines)
+    return Surface(floats([1.0]), x, floats(us)[None, :], floats([slope_us]))

@@ -1,11 +1,17 @@
-"""GEMM and expert times: from a shape to the measured shape that answers for it."""
+"""GEMM and expert times: from a shape to the measured shapes that answer for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from blis_sim.latency.kernel_tables.fit import Fit, find_match, make_fit
+from blis_sim.latency.kernel_tables.fit import (
+    Fit,
+    blended_fit,
+    find_match,
+    make_fit,
+    shares_around,
+)
 from blis_sim.latency.kernel_tables.precision import table_dtypes
 from blis_sim.latency.kernel_tables.shapes import (
     ExpertsShape,
@@ -47,10 +53,11 @@ def gemm_fit(
         No source has a table that will do.
     """
     k, n = shape
-
+    wanted = (k, n * num_products)
     formats = [(name, name) for name in table_dtypes(weights.dtype, gpu)]
-    match = find_match(sources, "gemm", (k, n * num_products), formats)
-    return make_fit(match, gemm_roof(gpu, k, n, weights, num_products))
+    match = find_match(sources, "gemm", wanted, formats)
+    shares = shares_around(wanted, match.source.series(match.file))
+    return blended_fit(match, shares, gemm_roof(gpu, k, n, weights, num_products))
 
 
 def moe_fit(

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 ELEMENTWISE_EFFICIENCY = 0.8
 """Share of the memory bandwidth elementwise kernels reach: ``mem_bw_empirical_scaling_factor``
 in the system files of AIConfigurator 0.12.0, the same for all GPUs."""
+ELEMENTWISE_LEAST_US = 3.0
+"""What the smallest kernel takes: ``mem_empirical_constant_latency`` of the same files, the same
+for all GPUs. There it is added; here it is a floor, as launch and traffic overlap."""
 _PLAIN = WeightFormat()
 _FORMATS = Formats()
 
@@ -304,7 +307,7 @@ class KernelTables:
     def elementwise_us(self, num_bytes: FloatArray) -> FloatArray:
         """Return the times of moving ``num_bytes`` through an elementwise kernel."""
         rate = self.gpu.hbm_gb_per_s * BYTES_PER_US * ELEMENTWISE_EFFICIENCY
-        return floats(num_bytes) / rate
+        return np.maximum(ELEMENTWISE_LEAST_US, floats(num_bytes) / rate)
 
     def _fit(self, key: Hashable, make: Callable[[], Fit]) -> Fit:
         if key not in self._fits:

@@ -133,10 +133,8 @@ class RooflineV2Model:
         if num_requests >= len(self._row_ns):
             times = self._by_count(num_requests, self.forward.sampling_kernels(1))
             layers, host = self.forward.spec.num_layers, self.host
-            # At least half a microsecond, so that no step rounds to 0.
             self._row_ns = [
-                max(500, ns + round(1000 * host.step_us(count, layers)))
-                for count, ns in enumerate(times)
+                ns + round(1000 * host.step_us(count, layers)) for count, ns in enumerate(times)
             ]
         return self._row_ns[num_requests]
 
