@@ -15,7 +15,7 @@ from blis_sim.errors import InvariantError
 from blis_sim.metrics.records import ABSENT, EngineCounters, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import Protocol
 
     import simpy
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WAITING = State.WAITING
 ENDED = State.ENDED
+TRANSFER = State.TRANSFER
 COMPLETED = Status.COMPLETED
 
 
@@ -82,6 +83,16 @@ class Instance:
         self._coalesce = coalesce
         self.on_end: OnEnd | None = None
         """Told of each request whose last token is out."""
+        self.on_gone: Callable[[Request, int], None] | None = None
+        """Told of each request that has left the instance, and when."""
+        self.on_handed_over: Callable[[Request, int], None] | None = None
+        """Told of each request whose prompt is computed for another instance, and when."""
+        self.on_boundary: Callable[[int], None] | None = None
+        """Told of the ends of ordinary steps while ``awaited`` is set."""
+        self.awaited: Request | None = None
+        """Who waits outside for blocks here; between ordinary steps the answer stays no."""
+        self.is_watched = False
+        """Whether somebody acts on what it tells, perhaps at once."""
         self._runs_ahead = coalesce and not async_scheduling
         self._max_num_seqs = scheduler.settings.max_num_seqs
         self._scheduling_us = latency.scheduling_time()
@@ -149,9 +160,9 @@ class Instance:
         while True:
             if frontend.next_entry_us <= now_us:
                 self._pull(now_us)
-            if self._runs_ahead:
+            if self._runs_ahead and self.awaited is None:
                 now_us = self._run_ahead(now_us)
-                if self.on_end is not None and env.peek() <= now_us:  # someone got an answer
+                if self.is_watched and env.peek() <= now_us:  # someone got an answer
                     yield Moment(env, now_us - int(env.now), self._scheduling_key)
                     if frontend.next_entry_us <= now_us:
                         self._pull(now_us)
@@ -174,6 +185,8 @@ class Instance:
             if self._lead and frontend.next_entry_us < now_us:
                 self._pull(now_us - 1)  # a victim whose last token is out leaves after them
             self._end_step(now_us)
+            if self.awaited is not None and self.on_boundary is not None:
+                self.on_boundary(now_us)
             if env.peek() <= now_us:  # others act at this instant before scheduling
                 yield Moment(env, now_us - int(env.now), self._scheduling_key)
 
@@ -216,8 +229,11 @@ class Instance:
             batch = self.scheduler.schedule(now_us, None)
             while batch is None and self.scheduler.has_preempted:
                 batch = self.scheduler.schedule(now_us, None)
+            while batch is None and self.scheduler.kept and self.scheduler.take_back(now_us):
+                batch = self.scheduler.schedule(now_us, None)
             if batch is None:
-                if not self.is_empty:
+                # With blocks kept for a transfer, its end will bring work.
+                if not self.is_empty and not self.scheduler.kept:
                     raise InvariantError(
                         f"instance {self.index} at {now_us} us has work and can run none of it"
                     )
@@ -271,7 +287,7 @@ class Instance:
                 now_us = ahead.decode(now_us, frontend, env)
                 if now_us == before_us:
                     break
-            if self.on_end is not None and env.peek() <= now_us:
+            if self.is_watched and env.peek() <= now_us:
                 break
             if frontend.next_entry_us <= now_us:
                 self._pull(now_us)
@@ -300,8 +316,10 @@ class Instance:
                 or pending.num_regular != batch.num_regular
             ):
                 return None
-        if scheduler.head_needs_blocks:
-            head = scheduler.waiting.head()
+        heads = [scheduler.waiting.head()] if scheduler.head_needs_blocks else []
+        if self.awaited is not None:
+            heads.append(self.awaited)
+        for head in heads:
             if head.content and decodes.is_filling(head.content[-1].key):
                 return None  # a member may fill a block the head is waiting to find
         more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - decodes.counter)
@@ -391,6 +409,48 @@ class Instance:
             num_scheduled = min(run.num_steps, ended + 1 + run.lead)
             self._advance_run(run, ended, run.end_of(ended), num_scheduled)
 
+    def sync_before_pass(self, now_us: int) -> None:
+        """Bring the instance to what the plain loop would show before this instant's pass.
+
+        Steps that end now have ended, and none has been scheduled in their place.
+        """
+        if self.frontend.next_entry_us <= now_us:
+            self._pull(now_us)
+        run = self._run
+        if run is not None:
+            ended = run.ended_by(now_us)
+            num_scheduled = run.ended_by(now_us - 1) + 1 + run.lead
+            if num_scheduled > run.num_scheduled or ended > run.num_ended:
+                num_scheduled = min(run.num_steps, num_scheduled)
+                self._advance_run(run, ended, run.end_of(ended), num_scheduled)
+
+    # -- blocks without a seat ------------------------------------------------
+
+    def reserve(self, request: Request, now_us: int) -> int | None:
+        """Take blocks for a request whose KV cache is to come, as `Scheduler.reserve`."""
+        self.sync_before_pass(now_us)
+        num_blocks = self.scheduler.reserve(request, now_us)
+        if num_blocks is not None:
+            self._cut_run(now_us)
+        return num_blocks
+
+    def receive(self, request: Request, now_us: int) -> None:
+        """Let a reserved request in whose KV cache has come."""
+        self.sync_before_pass(now_us)
+        self.counters.num_transfers += 1
+        self.scheduler.place(request)
+        self.frontend.push(request, now_us)
+        self._cut_run(now_us)
+        self.expect(now_us)
+
+    def let_go(self, request: Request, now_us: int) -> None:
+        """Take back the blocks of a request that kept them without running."""
+        self.sync_before_pass(now_us)
+        self.scheduler.let_go(request, now_us)
+        self._cut_run(now_us)
+        if self._idle is not None and not self.is_empty:
+            self._idle.fire(now_us - int(self.env.now), self._scheduling_key)
+
     # -- tokens ---------------------------------------------------------------
 
     def _deliver(self, batch: ScheduledBatch, now_us: int) -> None:
@@ -437,7 +497,8 @@ class Instance:
             if request.state is ENDED:
                 continue  # its client has left already
             request.state = WAITING
-            request.enqueued_us = enter_us
+            if request.enqueued_us == ABSENT:
+                request.enqueued_us = enter_us
             waiting.push(request)
             scheduler.waiting_us -= enter_us
         if len(waiting.requests) > scheduler.peak_waiting:
@@ -481,7 +542,7 @@ class Instance:
         aborting = sorted(self._aborting, key=lambda r: r.request_id)
         self._aborting = []
         for request in aborting:
-            if request.state is ENDED:
+            if request.state is ENDED or request.state is TRANSFER:
                 continue  # its last token came at the very instant its client left
             dropped = int(request.aborted_us < now_us and request.yields_in(batch.step))
             self._terminate(request, dropped + self._drop_from_pending(request), now_us)
@@ -491,9 +552,14 @@ class Instance:
         self.scheduler.remove(request, now_us)
         request.status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
         self._record(request, request.num_generated - num_dropped_tokens)
+        if self.on_gone is not None:
+            self.on_gone(request, now_us)
 
     def _complete(self, request: Request, now_us: int) -> None:
         """End a request whose last token is out."""
+        if request.hands_over:
+            self._hand_over(request, now_us)
+            return
         self.scheduler.finish(request, now_us)
         token_us, num_tokens = self._token_us, request.output_limit
         if not num_tokens:
@@ -512,6 +578,14 @@ class Instance:
         request.num_received = num_tokens
         request.instance = self.index
         self.recorder.end(request)
+        if self.on_gone is not None:
+            self.on_gone(request, now_us)
+
+    def _hand_over(self, request: Request, now_us: int) -> None:
+        """Let a request go on elsewhere: its prompt is computed."""
+        self.scheduler.hold(request, now_us)
+        assert self.on_handed_over is not None
+        self.on_handed_over(request, now_us)
 
     def _record(self, request: Request, num_tokens: int) -> None:
         """Record a request that did not complete."""
@@ -553,7 +627,7 @@ class Instance:
             self._record_unfinished(request, Status.RUNNING, steps)
         for request in scheduler.waiting.requests.values():
             self._record_unfinished(request, Status.WAITING, steps)
-        if self.is_empty and kv.num_used:
+        if self.is_empty and not scheduler.kept and kv.num_used:
             raise InvariantError(f"{kv.num_used} KV blocks are still held on an empty instance")
 
     def _record_unfinished(self, request: Request, status: Status, in_flight: list[int]) -> None:

@@ -22,7 +22,7 @@ from blis_sim.engine.extents import Extent, FreeList
 from blis_sim.errors import InvariantError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from blis_sim.engine.request import Request
     from blis_sim.workload.request import RequestSpec
@@ -100,6 +100,31 @@ def is_shareable(spec: RequestSpec) -> bool:
         or spec.prompt_id is not None
         or spec.block_hashes is not None
     )
+
+
+class CachedBlocks:
+    """Which blocks were cached at some moment.
+
+    Parameters
+    ----------
+    spans : dict
+        Content key -> spans [lo, hi) of block positions that are cached.
+    """
+
+    def __init__(self, spans: dict[Hashable, list[tuple[int, int]]]) -> None:
+        self._spans = spans
+
+    def num_leading(self, content: Sequence[ContentSegment], at_most: int) -> int:
+        """Return how many leading blocks of a chain were cached, up to a limit."""
+        position = 0
+        for key, segment_end in content:
+            end = min(segment_end, at_most)
+            for low, high in sorted(self._spans.get(key, ())):
+                if low <= position < end:
+                    position = max(position, min(high, end))
+            if position < end:
+                break
+        return position
 
 
 class KVCache:
@@ -183,6 +208,24 @@ class KVCache:
             if position < extent.lo < upto:
                 upto = extent.lo
         return None
+
+    def num_leading(self, content: Sequence[ContentSegment], at_most: int) -> int:
+        """Return how many leading blocks of a chain are cached, up to a limit."""
+        position = 0
+        for key, segment_end in content:
+            end = min(segment_end, at_most)
+            while position < end:
+                found = self._oldest_copy(key, position, end)
+                if found is None:
+                    return position
+                position = found[1]
+        return position
+
+    def cached_blocks(self) -> CachedBlocks:
+        """Return what is findable now, as it will look later when it has changed."""
+        return CachedBlocks(
+            {key: [(e.lo, e.hi) for e in extents] for key, extents in self._index.items()}
+        )
 
     def pin(self, request: Request, hit: Hit, now_us: int) -> None:
         """Give a request the blocks its lookup found."""

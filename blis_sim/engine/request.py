@@ -22,6 +22,7 @@ class State(IntEnum):
     """Where a request is."""
 
     FRONTEND = 0
+    """Before the instance's waiting queue."""
     WAITING = 1
     PREFILLING = 2
     """In the running list, with prompt (or recomputed) tokens still to be scheduled."""
@@ -30,6 +31,10 @@ class State(IntEnum):
     LAST_TOKEN = 4
     """In the running list; its last token is scheduled and not yet out."""
     ENDED = 5
+    GATEWAY = 6
+    """Not yet sent to an instance."""
+    TRANSFER = 7
+    """Its prompt is computed; its KV cache is on the way, or waits to be."""
 
 
 class Request:
@@ -76,6 +81,14 @@ class Request:
     """When its client left while it was running; its tokens from then on are dropped."""
     is_timeout = False
     abort_deadline_us: int | None = None
+    hands_over = False
+    """Whether it leaves after its prompt, its blocks kept until they have been sent on."""
+    is_placed = False
+    """Whether it waits with the blocks of its prompt, computed elsewhere."""
+    num_brought = 0
+    """Tokens generated elsewhere before it came."""
+    successor: Request | None = None
+    """The same request on the instance it was handed over to."""
     content: Sequence[ContentSegment] = ()
     hashable_blocks = 0
     num_hashed_blocks = 0

@@ -172,6 +172,7 @@ class RunAhead:
             or count >= self._max_num_seqs
             or request.content
             or request.num_preemptions
+            or request.is_placed
             or request.output_limit < 2
             or decodes.finish_at == counter + 1
             or decodes.has_fillers

@@ -70,6 +70,9 @@ class Scheduler:
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
         self.recached_tokens = 0
+        self.kept: dict[int, Request] = {}
+        """Requests that hold the blocks of their prompt without running, by number: their KV
+        cache is being sent, here or from here, or has just come."""
         self.prefilling: list[Request] = []
         self.returning: list[Request] = []
         """Decodes left out of the latest step."""
@@ -356,6 +359,12 @@ class Scheduler:
         num_seats = settings.max_num_seqs - len(self.running)
         while budget > 0 and num_seats > 0 and waiting.requests:
             request = waiting.head()
+            if request.is_placed:
+                if not self._admit_placed(batch, request, now_us):
+                    return
+                budget -= 1
+                num_seats -= 1
+                continue
             hit = NO_HIT
             if request.content or request.has_private_extents:
                 hit = kv.lookup(request)
@@ -387,6 +396,23 @@ class Scheduler:
             num_seats -= 1
             batch.was_disturbed = True
 
+    def _admit_placed(self, batch: ScheduledBatch, request: Request, now_us: int) -> bool:
+        """Admit a request whose prompt's blocks are here; False if it needs one more in vain."""
+        kv, size = self.kv, self.kv.block_size
+        computed = request.num_computed_tokens
+        need = -(-(computed + 1) // size) + -request.prompt_tokens // size
+        if need > kv.num_free:
+            self.head_needs_blocks = True
+            return False
+        self.waiting.remove(request)
+        del self.kept[request.request_id]
+        kv.allocate(need, need * now_us)
+        self._take_seat(request, now_us)
+        self._compute(batch, request, 1, 1)
+        request.is_placed = False
+        batch.was_disturbed = True
+        return True
+
     def admit_alone(self, request: Request, need: int, now_us: int, end_us: int) -> None:
         """Carry out a step that advances all decodes and computes one whole new prompt.
 
@@ -405,16 +431,8 @@ class Scheduler:
         decodes.join(request)
 
     def _seat(self, request: Request, cached_tokens: int, now_us: int) -> None:
-        """Put an admitted request at the end of the running list."""
-        seat = request.seat = self._next_seat
-        self._next_seat = seat + 1
-        running = self.running
-        running[seat] = request
-        if len(running) > self.peak_running:
-            self.peak_running = len(running)
-        self.waiting_us += now_us
-        self.running_us -= now_us
-        request.state = PREFILLING
+        """Put an admitted request at the end of the running list, with what it found cached."""
+        self._take_seat(request, now_us)
         request.num_computed_tokens = cached_tokens
         if request.scheduled_us == ABSENT:
             request.scheduled_us = now_us
@@ -426,6 +444,18 @@ class Scheduler:
             request.join_step = request.last_step = NEVER
             request.recached_tokens += cached_tokens
             self.recached_tokens += cached_tokens
+
+    def _take_seat(self, request: Request, now_us: int) -> None:
+        """Move a request from the waiting queue to the end of the running list."""
+        seat = request.seat = self._next_seat
+        self._next_seat = seat + 1
+        running = self.running
+        running[seat] = request
+        if len(running) > self.peak_running:
+            self.peak_running = len(running)
+        self.waiting_us += now_us
+        self.running_us -= now_us
+        request.state = PREFILLING
 
     def _continue(self, batch: ScheduledBatch, request: Request, tokens: int) -> None:
         """Schedule the next tokens of a prefilling request."""
@@ -440,7 +470,7 @@ class Scheduler:
         With all it wanted it leaves the prefill phase: the step yields a token.
         """
         computed = request.num_computed_tokens
-        if wanted == 1 and request.num_generated:
+        if wanted == 1 and (request.num_generated or request.is_placed):
             batch.num_decodes += 1
             batch.sum_decode_context += computed
         else:
@@ -478,6 +508,8 @@ class Scheduler:
         if request.state is WAITING:  # it was preempted while its last token was in flight
             self.waiting.remove(request)
             self.waiting_us += now_us
+            if request.is_placed:
+                self.let_go(request, now_us)
         else:
             del self.running[request.seat]
             self.running_us += now_us
@@ -490,6 +522,81 @@ class Scheduler:
         if request.has_private_extents:
             self.kv.forget(request)
         request.state = ENDED
+
+    # -- blocks without a seat ------------------------------------------------
+
+    def hold(self, request: Request, now_us: int) -> bool:
+        """Let a request leave the running list and keep its blocks; False if it has none left.
+
+        It has none when it was preempted while its last step was in flight.
+        """
+        if request.state is WAITING:
+            self.finish(request, now_us)
+            return False
+        del self.running[request.seat]
+        self.running_us += now_us
+        self.kept[request.request_id] = request
+        request.state = State.TRANSFER
+        return True
+
+    def reserve(self, request: Request, now_us: int) -> int | None:
+        """Take the blocks for a prompt that is computed elsewhere; return how many are not cached.
+
+        None, with nothing taken, when they are not free, or when somebody waits for blocks
+        who came before.
+        """
+        if any(not waiting.is_placed for waiting in self.waiting.requests.values()):
+            return None
+        kv = self.kv
+        hit = kv.lookup(request) if request.content else NO_HIT
+        need = -(-request.prompt_tokens // kv.block_size) - hit.num_blocks
+        if need > kv.num_free - hit.num_on_free_list:
+            return None
+        if hit is not NO_HIT:
+            kv.pin(request, hit, now_us)
+        kv.allocate(need, need * now_us)
+        self.kept[request.request_id] = request
+        request.num_computed_tokens = request.prompt_tokens
+        return need
+
+    def place(self, request: Request) -> None:
+        """Make a reserved request ready to run: its KV cache is here.
+
+        With no token generated the last one of the prompt is computed again, to sample.
+        """
+        if request.content:
+            self.kv.publish(request, request.prompt_tokens)
+        request.num_computed_tokens = request.prompt_tokens - (not request.num_generated)
+        request.is_placed = True
+
+    def let_go(self, request: Request, now_us: int) -> None:
+        """Return the blocks of a request that kept them without running."""
+        del self.kept[request.request_id]
+        self._release_prompt(request, now_us, keep=False)
+        if request.has_private_extents:
+            self.kv.forget(request)
+
+    def take_back(self, now_us: int) -> bool:
+        """Take the blocks of the last placed request in the queue; it will be recomputed.
+
+        For when nobody runs and the head lacks blocks. False when there is no such request.
+        """
+        placed = [r for r in self.waiting.requests.values() if r.is_placed]
+        if not placed:
+            return False
+        victim = placed[-1]
+        del self.kept[victim.request_id]
+        self._release_prompt(victim, now_us, keep=True)
+        victim.is_placed = False
+        victim.num_computed_tokens = 0
+        victim.num_preemptions += 1
+        self.num_preemptions += 1
+        return True
+
+    def _release_prompt(self, request: Request, now_us: int, *, keep: bool) -> None:
+        tokens = request.prompt_tokens
+        held = -(-tokens // self.kv.block_size)
+        self.kv.release(request, held, tokens, now_us, keep=keep)
 
     def note_waiting(self) -> None:
         """Note the length of the waiting queue, which has just grown."""
@@ -514,6 +621,6 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Check the block accounting; raises InvariantError."""
-        self.kv.check_integrity(
-            {r.request_id: (r, self.computed_tokens(r)) for r in self.running.values()}
-        )
+        holders = {r.request_id: (r, self.computed_tokens(r)) for r in self.running.values()}
+        holders |= {number: (r, r.prompt_tokens) for number, r in self.kept.items()}
+        self.kv.check_integrity(holders)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import simpy
 
 from blis_sim.engine.batch import SchedulerSettings
@@ -13,16 +12,18 @@ from blis_sim.engine.clock import Moment, Priority, call_at, order_key
 from blis_sim.engine.frontend import FAR_US, Frontend, StreamFrontend
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
+from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.scheduler import Scheduler
 from blis_sim.metrics.recorder import Recorder
-from blis_sim.metrics.records import RunData, Status, TimeSeries
+from blis_sim.metrics.records import Status
 from blis_sim.workload.clients import Clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from blis_sim.latency.base import LatencyModel
+    from blis_sim.metrics.records import RunData
     from blis_sim.workload.request import RequestSpec
 
 
@@ -95,6 +96,7 @@ class Simulation:
         )
         if self.clients is not None:
             self.instance.on_end = self._tell
+            self.instance.is_watched = True
         self._awaited_us = FAR_US
         """When the clients send next, as far as an event for it has been made."""
         self._horizon_us = horizon_us
@@ -237,32 +239,13 @@ class Simulation:
         for request in self.frontend.inside():
             request.status = Status.IN_FRONTEND
             recorder.end(request)
-        columns = recorder.request_columns()
-        itl_us, itl_count = recorder.gap_histogram()
-        token_seconds, token_counts = recorder.tokens_per_second()
-        start_us = int(columns.arrival_us.min()) if len(columns.arrival_us) else 0
-        last_us = columns.last_token_us
-        end_us = max(now_us, start_us, int(last_us.max(initial=start_us)))
-        if self._horizon_us is not None:
-            end_us = max(start_us, now_us)
-        return RunData(
-            requests=columns,
-            counters=[instance.counters],
-            itl_us=itl_us,
-            itl_count=itl_count,
-            token_seconds=token_seconds,
-            token_counts=token_counts,
-            start_us=start_us,
-            end_us=end_us,
+        run = run_data(
+            recorder,
+            [instance.counters],
+            now_us=now_us,
+            at_horizon=self._horizon_us is not None,
             output_token_us=self.latency.output_token_time(),
-            slo_classes=recorder.slo_classes.names,
-            tenants=recorder.tenants.names,
-            reasons=recorder.reasons.names,
-            timeseries=self._timeseries(),
         )
-
-    def _timeseries(self) -> TimeSeries | None:
-        if self._sample_interval_us is None:
-            return None
-        table = np.array(self._samples, dtype=np.int64).reshape(-1, 6)
-        return TimeSeries(*(np.ascontiguousarray(table[:, i]) for i in range(6)))
+        if self._sample_interval_us is not None:
+            run.timeseries = time_series(self._samples)
+        return run
