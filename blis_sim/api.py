@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blis_sim.cluster.resolve import cluster_config, resolve
+from blis_sim.cluster.simulation import ClusterSimulation
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
-from blis_sim.engine.resolve import resolve
-from blis_sim.engine.resolved import Resolved
+from blis_sim.engine.resolved import Pool, Resolved
 from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
-from blis_sim.metrics.result import Result, RunContext, RunInfo, check_conservation
+from blis_sim.metrics.context import PoolContext, RunContext
+from blis_sim.metrics.result import Result, RunInfo, check_conservation
 from blis_sim.units import seconds_to_us
 from blis_sim.version import package_version
 
@@ -79,6 +81,7 @@ def run(
     percentiles: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
     notices: Sequence[str] = (),
+    record_decisions: bool = False,
 ) -> Result:
     """Simulate a resolved scenario; the parameters are those of `simulate`.
 
@@ -90,19 +93,33 @@ def run(
         As for `simulate`.
     notices : sequence of str
         More notices for the result, before those of ``resolved``.
+    record_decisions : bool
+        Keep every choice of a cluster's router, with what the others scored.
     """
     started, begin_s = datetime.now(UTC), time.perf_counter()
     context = run_context(resolved, percentiles=percentiles, notices=notices)
     workload = resolved.workload
     clients = None if workload.is_open else workload.clients()
-    simulation = Simulation(
-        resolved.engine,
-        resolved.latency.model,
-        workload if clients is None else clients,
-        horizon_us=resolved.horizon_us,
-        sample_interval_us=_interval_us(timeseries_interval_s),
-        on_progress=progress,
-    )
+    load = workload if clients is None else clients
+    simulation: Simulation | ClusterSimulation
+    if resolved.pools:
+        simulation = ClusterSimulation(
+            cluster_config(resolved),
+            load,
+            horizon_us=resolved.horizon_us,
+            sample_interval_us=_interval_us(timeseries_interval_s),
+            on_progress=progress,
+            record_decisions=record_decisions,
+        )
+    else:
+        simulation = Simulation(
+            resolved.engine,
+            resolved.latency.model,
+            load,
+            horizon_us=resolved.horizon_us,
+            sample_interval_us=_interval_us(timeseries_interval_s),
+            on_progress=progress,
+        )
     with _rare_garbage_collection():
         data = simulation.run()
     _check(data, resolved, clients)
@@ -130,8 +147,8 @@ def run_context(
         scenario=written,
         model=resolved.spec.name,
         gpu=resolved.gpu.name,
-        tensor_parallel_size=scenario.engine.tensor_parallel_size,
-        num_instances=scenario.cluster.num_instances,
+        tensor_parallel_size=resolved.deployed.settings.tensor_parallel_size,
+        num_instances=resolved.num_instances,
         request_rate=resolved.request_rate,
         burstiness=resolved.burstiness,
         max_concurrency=resolved.max_concurrency,
@@ -148,6 +165,29 @@ def run_context(
         numpy_version=np.__version__,
         slo=scenario.slo.model_dump(),
         percentiles=percentiles,
+        pools=tuple(_pool_context(pool) for pool in resolved.pools),
+    )
+
+
+def _pool_context(pool: Pool) -> PoolContext:
+    deployed, scaling = pool.deployed, pool.autoscaling
+    latency = deployed.latency
+    return PoolContext(
+        name=pool.name,
+        role=pool.role,
+        model=deployed.spec.name,
+        gpu=deployed.gpu.name,
+        tensor_parallel_size=deployed.settings.tensor_parallel_size,
+        num_instances=pool.num_instances,
+        num_kv_blocks=deployed.engine.num_kv_blocks,
+        kv_blocks_source=deployed.kv_blocks_source,
+        latency_model=latency.name.value,
+        latency_reason=latency.reason,
+        latency_source=latency.source,
+        latency_alternatives=latency.alternatives,
+        engine_settings=deployed.engine_settings(),
+        min_instances=None if scaling is None else scaling.min_instances,
+        max_instances=None if scaling is None else scaling.max_instances,
     )
 
 

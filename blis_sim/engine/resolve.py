@@ -25,7 +25,7 @@ from blis_sim.engine.limits import (
     longest_sequence,
     sequence_in_pool,
 )
-from blis_sim.engine.resolved import Resolved
+from blis_sim.engine.resolved import Deployed, Resolved
 from blis_sim.engine.simulation import EngineConfig
 from blis_sim.errors import ConfigError
 from blis_sim.latency.selection import Deployment, Selection, select_latency
@@ -53,25 +53,49 @@ def resolve(scenario: Scenario) -> Resolved:
     TraceError
         The trace is not acceptable.
     """
-    _check_cluster(scenario)
+    located, notices = locate_files(scenario)
+    horizon = horizon_us(scenario)
+    deployed = deploy(scenario, located)
+    workload = open_workload(located.workload, scenario.seed, horizon)
+    return Resolved(
+        scenario=scenario,
+        deployed=deployed,
+        workload=workload,
+        horizon_us=horizon,
+        notices=(*notices, *deployed.notices, *workload.notices),
+    )
+
+
+def deploy(scenario: Scenario, located: Scenario) -> Deployed:
+    """Look up everything about one engine instance: model, GPU, limits, KV blocks, latency.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What the user wrote.
+    located : Scenario
+        The same with its files found; see `locate_files`.
+
+    Raises
+    ------
+    ConfigError
+        Settings contradict each other or cannot be used together.
+    CatalogError
+        The model, the GPU or its coefficients are unknown or unusable.
+    """
     release = engine_release(scenario.engine.version)
-    horizon_us = _horizon_us(scenario)
-    located, notices = _locate_files(scenario)
     deployment = _deployment(located)
     latency = select_latency(located.latency, deployment)
     _check_used(scenario, latency)
     engine = _engine(scenario, deployment, release, latency.name)
-    workload = open_workload(located.workload, scenario.seed, horizon_us)
-    return Resolved(
-        scenario=scenario,
+    return Deployed(
+        settings=scenario.engine,
         spec=deployment.spec,
         gpu=deployment.gpu,
         engine=engine.config,
         latency=latency,
-        workload=workload,
         kv_blocks_source=engine.kv_blocks_source,
-        horizon_us=horizon_us,
-        notices=(*notices, *latency.notices, *engine.notices, *workload.notices),
+        notices=(*latency.notices, *engine.notices),
     )
 
 
@@ -131,27 +155,19 @@ def _engine(
     return _Engine(config, pool.source, tuple(filter(None, notices)))
 
 
-def _check_cluster(scenario: Scenario) -> None:
-    count = scenario.cluster.num_instances
-    if count != 1:
-        raise ConfigError(
-            f"cluster.num_instances must be 1 in this version; got {count}; simulate one "
-            "instance with its share of the load"
-        )
-
-
-def _horizon_us(scenario: Scenario) -> int | None:
+def horizon_us(scenario: Scenario) -> int | None:
+    """Return where the clock stops; ConfigError when it is out of range."""
     if scenario.horizon_s is None:
         return None
-    horizon_us = seconds_to_us(scenario.horizon_s)
-    if not 1 <= horizon_us < 2**62:
+    stop_us = seconds_to_us(scenario.horizon_s)
+    if not 1 <= stop_us < 2**62:
         raise ConfigError(
             f"horizon_s must be from 0.000001 to {2**62 // 10**6} s; got {scenario.horizon_s:g}"
         )
-    return horizon_us
+    return stop_us
 
 
-def _locate_files(scenario: Scenario) -> tuple[Scenario, list[str]]:
+def locate_files(scenario: Scenario) -> tuple[Scenario, list[str]]:
     """Return the scenario with its files found, and notices about shipped ones."""
     notices: list[str] = []
 

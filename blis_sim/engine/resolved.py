@@ -9,6 +9,8 @@ from typing import Any
 from blis_sim.catalog.coefficients import plain_version
 from blis_sim.catalog.gpus import GpuSpec
 from blis_sim.catalog.model_spec import ModelSpec
+from blis_sim.config.cluster import AutoscalingSettings
+from blis_sim.config.engine import EngineSettings
 from blis_sim.config.scenario import Scenario
 from blis_sim.config.workload import ArrivalProcess, WorkloadSettings
 from blis_sim.engine.simulation import EngineConfig
@@ -19,13 +21,13 @@ from blis_sim.workload.load import DEFAULT_PRESET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
-    """A scenario with everything looked up.
+class Deployed:
+    """One engine instance with everything looked up.
 
     Attributes
     ----------
-    scenario : Scenario
-        What the user wrote.
+    settings : EngineSettings
+        What the user wrote of the engine.
     spec : ModelSpec
         The model.
     gpu : GpuSpec
@@ -34,10 +36,101 @@ class Resolved:
         Every engine setting in force.
     latency : Selection
         The latency model, and why it was chosen.
-    workload : Workload
-        The requests.
     kv_blocks_source : str
         Where the number of KV blocks comes from.
+    notices : tuple of str
+        What the user should know, one sentence each.
+    """
+
+    settings: EngineSettings
+    spec: ModelSpec
+    gpu: GpuSpec
+    engine: EngineConfig
+    latency: Selection
+    kv_blocks_source: str
+    notices: tuple[str, ...] = ()
+
+    def engine_settings(self) -> dict[str, Any]:
+        """Return every engine setting in force, by vLLM's name."""
+        settings, scheduler = self.settings, self.engine.scheduler
+        return {
+            "version": plain_version(settings.version),
+            "defaults": settings.defaults,
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            "dtype": self.spec.dtype,
+            "quantization": self.spec.quantization,
+            "kv_cache_dtype": settings.kv_cache_dtype,
+            "gpu_memory_utilization": settings.gpu_memory_utilization,
+            "max_num_seqs": scheduler.max_num_seqs,
+            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+            "max_model_len": scheduler.max_model_len,
+            "block_size": self.engine.block_size,
+            "num_gpu_blocks": self.engine.num_kv_blocks,
+            "enable_prefix_caching": self.engine.enable_prefix_caching,
+            "enable_chunked_prefill": scheduler.enable_chunked_prefill,
+            "long_prefill_token_threshold": scheduler.long_prefill_token_threshold,
+            "scheduling_policy": scheduler.policy.value,
+            "async_scheduling": self.engine.async_scheduling,
+            "reserve_full_sequence": scheduler.reserve_full_sequence,
+        }
+
+    def as_written(self) -> dict[str, Any]:
+        """Return the engine settings as the user could have written them, with what follows.
+
+        Settings left at their defaults are absent unless a result depends on how they were
+        derived.
+        """
+        scheduler = self.engine.scheduler
+        return self.settings.model_dump(exclude_unset=True) | {
+            "tensor_parallel_size": self.settings.tensor_parallel_size,
+            "max_model_len": scheduler.max_model_len,
+            "max_num_seqs": scheduler.max_num_seqs,
+            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+            "async_scheduling": self.engine.async_scheduling,
+            "reserve_full_sequence": scheduler.reserve_full_sequence,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Instances of one kind.
+
+    Attributes
+    ----------
+    name, role : str
+        As in `PoolSettings`.
+    num_instances : int
+        Engines at the start: each rank of a data-parallel server is one.
+    deployed : Deployed
+        Each of them.
+    autoscaling : AutoscalingSettings or None
+        How their number follows the load.
+    nic_gb_per_s : float or None
+        Bandwidth of an instance's network card; None = as the cluster says.
+    """
+
+    name: str
+    role: str
+    num_instances: int
+    deployed: Deployed
+    autoscaling: AutoscalingSettings | None = None
+    nic_gb_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A scenario with everything looked up.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What the user wrote.
+    deployed : Deployed
+        The engine; of a cluster, that of the first pool.
+    pools : tuple of Pool
+        The pools of a cluster; empty = one engine without a gateway.
+    workload : Workload
+        The requests.
     horizon_us : int or None
         Where the clock stops.
     notices : tuple of str
@@ -45,14 +138,41 @@ class Resolved:
     """
 
     scenario: Scenario
-    spec: ModelSpec
-    gpu: GpuSpec
-    engine: EngineConfig
-    latency: Selection
+    deployed: Deployed
     workload: Workload
-    kv_blocks_source: str
+    pools: tuple[Pool, ...] = ()
     horizon_us: int | None = None
     notices: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        return self.deployed.spec
+
+    @property
+    def gpu(self) -> GpuSpec:
+        """The GPU."""
+        return self.deployed.gpu
+
+    @property
+    def engine(self) -> EngineConfig:
+        """Every engine setting in force."""
+        return self.deployed.engine
+
+    @property
+    def latency(self) -> Selection:
+        """The latency model, and why it was chosen."""
+        return self.deployed.latency
+
+    @property
+    def kv_blocks_source(self) -> str:
+        """Where the number of KV blocks comes from."""
+        return self.deployed.kv_blocks_source
+
+    @property
+    def num_instances(self) -> int:
+        """Engines at the start."""
+        return sum(pool.num_instances for pool in self.pools) or 1
 
     @property
     def request_rate(self) -> float | None:
@@ -86,27 +206,7 @@ class Resolved:
 
     def engine_settings(self) -> dict[str, Any]:
         """Return every engine setting in force, by vLLM's name."""
-        settings, scheduler = self.scenario.engine, self.engine.scheduler
-        return {
-            "version": plain_version(settings.version),
-            "defaults": settings.defaults,
-            "tensor_parallel_size": settings.tensor_parallel_size,
-            "dtype": self.spec.dtype,
-            "quantization": self.spec.quantization,
-            "kv_cache_dtype": settings.kv_cache_dtype,
-            "gpu_memory_utilization": settings.gpu_memory_utilization,
-            "max_num_seqs": scheduler.max_num_seqs,
-            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-            "max_model_len": scheduler.max_model_len,
-            "block_size": self.engine.block_size,
-            "num_gpu_blocks": self.engine.num_kv_blocks,
-            "enable_prefix_caching": self.engine.enable_prefix_caching,
-            "enable_chunked_prefill": scheduler.enable_chunked_prefill,
-            "long_prefill_token_threshold": scheduler.long_prefill_token_threshold,
-            "scheduling_policy": scheduler.policy.value,
-            "async_scheduling": self.engine.async_scheduling,
-            "reserve_full_sequence": scheduler.reserve_full_sequence,
-        }
+        return self.deployed.engine_settings()
 
     def as_written(self) -> dict[str, Any]:
         """Return the scenario as the user could have written it, with what was derived.
@@ -114,27 +214,29 @@ class Resolved:
         Settings left at their defaults are absent unless a result depends on how they were
         derived. Loading it again gives the same result.
         """
-        written = self.scenario.model_dump(exclude_unset=True)
-        scheduler = self.engine.scheduler
-        engine = written.get("engine", {}) | {
-            "tensor_parallel_size": self.scenario.engine.tensor_parallel_size,
-            "max_model_len": scheduler.max_model_len,
-            "max_num_seqs": scheduler.max_num_seqs,
-            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-            "async_scheduling": self.engine.async_scheduling,
-            "reserve_full_sequence": scheduler.reserve_full_sequence,
-        }
-        latency = written.get("latency", {}) | {"model": self.latency.name}
-        workload = _workload_as_written(self.scenario.workload, self.workload)
+        scenario = self.scenario
+        written = scenario.model_dump(exclude_unset=True)
         written |= {
-            "model": self.scenario.model,
-            "hardware": self.scenario.hardware,
-            "engine": engine,
-            "latency": latency,
-            "workload": workload,
-            "seed": self.scenario.seed,
+            "model": scenario.model,
+            "hardware": scenario.hardware,
+            "workload": _workload_as_written(scenario.workload, self.workload),
+            "seed": scenario.seed,
         }
+        if scenario.cluster.pools:
+            pools = written["cluster"]["pools"]
+            written["cluster"]["pools"] = [
+                _pool_as_written(mapping, pool)
+                for mapping, pool in zip(pools, self.pools, strict=True)
+            ]
+        else:
+            written["engine"] = self.deployed.as_written()
+            written["latency"] = written.get("latency", {}) | {"model": self.latency.name}
         return {name: written[name] for name in Scenario.model_fields if name in written}
+
+
+def _pool_as_written(written: dict[str, Any], pool: Pool) -> dict[str, Any]:
+    latency = written.get("latency", {}) | {"model": pool.deployed.latency.name}
+    return written | {"engine": pool.deployed.as_written(), "latency": latency}
 
 
 def _is_drawn_at_a_rate(settings: WorkloadSettings) -> bool:

@@ -205,7 +205,6 @@ def test_other_weights_have_no_coefficients() -> None:
 
 
 BAD: list[tuple[list[str], type[BlisError], str]] = [
-    (["cluster.num_instances=4"], ConfigError, r"cluster\.num_instances must be 1 .*got 4"),
     (["engine.version=latest"], ConfigError, r"engine\.version must be a version"),
     (["model=lama-3.1-8b"], CatalogError, r"model must be a known name; .*Llama-3\.1-8B"),
     (["hardware=H1000"], CatalogError, r"hardware must be a known name; .*nearest: H100"),
