@@ -15,6 +15,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from blis_sim.cli.main import main
+from blis_sim.config.cluster import (
+    AdmissionPolicy,
+    DisaggregationSettings,
+    PoolSettings,
+    RoutingPolicy,
+    Scorer,
+)
 from blis_sim.config.lengths import DurationSettings, LengthKind, LengthPart, LengthSettings
 from blis_sim.config.scenario import Scenario
 from blis_sim.config.tree import item_section, section
@@ -40,6 +47,14 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 SCENARIO = (DOCS / "scenario.md").read_text(encoding="utf-8")
 WORKLOADS = (DOCS / "workloads.md").read_text(encoding="utf-8")
 METRICS = (DOCS / "metrics.md").read_text(encoding="utf-8")
+
+# Parts that are described elsewhere: their settings are those of another part.
+ELSEWHERE = {
+    (PoolSettings, "engine"),
+    (PoolSettings, "latency"),
+    (PoolSettings, "autoscaling"),
+    (DisaggregationSettings, "decode_routing"),
+}
 
 # Where a default of none stands for something that is worked out.
 DERIVED = {
@@ -79,6 +94,9 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, ob
         if model is ClientSettings and name in LoadSettings.model_fields:
             continue
         if model is LengthPart and name in LengthSettings.model_fields:
+            continue
+        if (model, name) in ELSEWHERE:
+            yield prefix + name, None
             continue
         part, item = section(model, name), item_section(model, name)
         is_drawn = part in {LengthSettings, DurationSettings}
@@ -121,6 +139,16 @@ def test_every_setting_is_described_with_its_default() -> None:
     assert rest == expected(Scenario)
     paths = {f"workload.{name}" for name in WorkloadSettings.model_fields if name != "arrivals"}
     assert paths | {"workload.clients[].name", "workload.arrivals.cv"} <= rest.keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "heading"),
+    [(RoutingPolicy, "Routing"), (Scorer, "Routing"), (AdmissionPolicy, "Gateway")],
+)
+def test_every_policy_and_scorer_is_named(names: type[Enum], heading: str) -> None:
+    """docs/scenario.md lists what can be chosen."""
+    text = sections(SCENARIO)[heading]
+    assert [name.value for name in names if f"`{name.value}`" not in text] == []
 
 
 def test_every_metric_is_described_as_it_is_declared() -> None:

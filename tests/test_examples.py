@@ -24,10 +24,11 @@ def test_there_are_scenarios() -> None:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenarios_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From any folder, and every request is served."""
+    """From any folder, and every request is served; a conversation has several."""
     monkeypatch.chdir(tmp_path)
     result = simulate(load_scenario(path, [f"workload.num_requests={NUM_REQUESTS}"]))
-    assert result.summary["completed"] == NUM_REQUESTS
+    assert result.summary["completed"] >= NUM_REQUESTS
+    assert result.summary["failed"] == 0
     assert result.summary["prefix_hit_rate"] > 0
 
 

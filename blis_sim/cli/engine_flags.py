@@ -6,6 +6,7 @@ from functools import partial
 
 from blis_sim.cli.flags import Flag, setting
 from blis_sim.cli.values import one_of, three_numbers, token_count
+from blis_sim.config.policy_names import SCHEDULERS
 
 _DTYPES = {
     "auto": "auto",
@@ -16,7 +17,6 @@ _DTYPES = {
     "float32": "float32",
 }
 _KV_DTYPES = {"auto": "auto", "fp8": "fp8", "fp8-e4m3": "fp8", "fp8-e5m2": "fp8"}
-_POLICIES = {"fcfs": "fcfs", "priority": "priority", "priority-fcfs": "priority", "sjf": "sjf"}
 
 
 def deployment_flags() -> tuple[Flag, ...]:
@@ -49,7 +49,6 @@ def deployment_flags() -> tuple[Flag, ...]:
             "FILE",
             "Hardware file of your own, JSON in BLIS's form.",
         ),
-        row("--num-instances", "cluster.num_instances", "N", "Engine instances (1)."),
     )
 
 
@@ -101,7 +100,7 @@ def _limit_flags() -> tuple[Flag, ...]:
             "engine.scheduling_policy",
             "POLICY",
             "Order of the queue: fcfs, priority, or sjf = shortest prompt first (fcfs).",
-            one_of(_POLICIES),
+            one_of(SCHEDULERS.meanings),
         ),
     )
 

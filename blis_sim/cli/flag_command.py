@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from blis_sim.cli.settings import Settings
 
 STDOUT = "-"
+SCENARIO_FILES = ("--scenario", "--policy-config")
+"""Options that name a file of settings."""
 
 
 def make_command(
@@ -81,12 +83,20 @@ def own_options(typed: Sequence[Typed]) -> dict[str, Any]:
     return options
 
 
-def read_settings(options: dict[str, Any]) -> Settings:
-    """Return the settings of ``--scenario`` and ``--set``; ConfigError when they are wrong."""
+def read_settings(options: Mapping[str, Any]) -> Settings:
+    """Return the settings of ``--scenario``, ``--policy-config`` and ``--set``.
+
+    Raises
+    ------
+    ConfigError
+        A file or an override is wrong.
+    """
     from blis_sim.cli.settings import read_draft
 
-    file = options.get("--scenario")
-    return read_draft(None if file is None else Path(file), options.get("--set", ()))
+    scenario, policies = (
+        Path(options[flag]) if flag in options else None for flag in SCENARIO_FILES
+    )
+    return read_draft(scenario, options.get("--set", ()), policies)
 
 
 def write_text(text: str, path: str) -> None:

@@ -17,21 +17,8 @@ if TYPE_CHECKING:
 
 _ONLY = {
     "--pipeline-parallel-size --pp -pp": "1",
-    "--data-parallel-size --dp -dp": "1",
-    "--routing-policy": "round-robin",
-    "--admission-policy": "always-admit",
-    "--priority-policy": "constant",
 }
-_NOTHING = (
-    "--routing-scorers",
-    "--token-bucket-capacity",
-    "--token-bucket-refill-rate",
-    "--snapshot-refresh-interval",
-    "--policy-config",
-    "--ramp-up-strategy",
-    "--ramp-up-start-rps",
-    "--ramp-up-end-rps",
-)
+_NOTHING = ("--ramp-up-strategy", "--ramp-up-start-rps", "--ramp-up-end-rps")
 
 
 def later_flags() -> tuple[Flag, ...]:

@@ -41,12 +41,15 @@ class Outputs:
         Whether the JSON has arrays with one entry per request.
     timeseries_interval_s : float or None
         How often to sample; None = not at all.
+    records_decisions : bool
+        Whether every decision of the gateway is kept.
     """
 
     files: list[Output] = field(default_factory=list)
     prints_json: bool = False
     detailed: bool = False
     timeseries_interval_s: float | None = None
+    records_decisions: bool = False
 
     def check_inputs(self, inputs: Iterable[Path]) -> None:
         """Raise ConfigError where a file to write is one that is read."""
@@ -89,7 +92,13 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
     interval_s = None
     if "--timeseries-out" in options:
         interval_s = options.get("--timeseries-interval", _DEFAULT_INTERVAL_S)
-    return Outputs(files, options.get("--json") == STDOUT, detailed, interval_s)
+    return Outputs(
+        files,
+        prints_json=options.get("--json") == STDOUT,
+        detailed=detailed,
+        timeseries_interval_s=interval_s,
+        records_decisions="--decisions-out" in options,
+    )
 
 
 def _check_companions(options: Mapping[str, Any]) -> None:
@@ -143,6 +152,11 @@ def _table_files(options: Mapping[str, Any]) -> Iterable[Output]:
             Path(options["--timeseries-out"]),
             lambda result, path: write_timeseries(result.run, path),
         )
+    if "--decisions-out" in options:
+        from blis_sim.report.decisions_file import check_decisions_path, write_decisions
+
+        check_decisions_path(options["--decisions-out"])
+        yield Output("--decisions-out", Path(options["--decisions-out"]), write_decisions)
 
 
 def _result_name(options: Mapping[str, Any], resolved: Resolved) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.cli.common import note, out
-from blis_sim.cli.flag_command import own_options
+from blis_sim.cli.flag_command import SCENARIO_FILES, own_options, read_settings
 from blis_sim.cli.flag_help import flag_help
 from blis_sim.cli.flags import Typed, collect, signature
 from blis_sim.cli.outputs import Outputs, latency_tags, plan_outputs
 from blis_sim.cli.run_flags import run_flags
-from blis_sim.cli.settings import in_flags, read_draft
+from blis_sim.cli.settings import in_flags
 from blis_sim.errors import BlisError
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def _run(typed: Sequence[Typed]) -> None:
 
 def _scenario(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
     """Return the scenario and how flags were read."""
-    file = options.get("--scenario")
-    settings = read_draft(None if file is None else Path(file), options.get("--set", ()))
+    settings = read_settings(options)
     settings.apply(typed)
     return settings.build(), settings.notices
 
@@ -90,7 +89,7 @@ def _inputs(scenario: Scenario, options: Mapping[str, Any]) -> list[Path]:
         scenario.workload.trace,
         scenario.latency.coefficients_file,
         scenario.latency.hardware_config,
-        Path(options["--scenario"]) if "--scenario" in options else None,
+        *(Path(options[flag]) for flag in SCENARIO_FILES if flag in options),
     ]
     return [path for path in paths if path is not None]
 
@@ -114,6 +113,7 @@ def _simulate(
             percentiles=percentiles,
             progress=progress,
             notices=notices,
+            record_decisions=outputs.records_decisions,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from blis_sim.cli.cluster_flags import cluster_flags
 from blis_sim.cli.engine_flags import deployment_flags, engine_flags, latency_flags
 from blis_sim.cli.flags import Flag, setting
 from blis_sim.cli.later import later_flags
@@ -20,6 +21,7 @@ def run_flags() -> tuple[Flag, ...]:
         *load_flags(),
         *engine_flags(),
         *latency_flags(),
+        *cluster_flags(),
         *_result_flags(),
         *later_flags(),
     )
@@ -93,6 +95,12 @@ def _result_flags() -> tuple[Flag, ...]:
             "",
             "FILE",
             "Write queue depth, batch size, KV use and tokens/s over time, as above.",
+        ),
+        row(
+            "--decisions-out",
+            "",
+            "FILE",
+            "Write what the router chose for each request, and what the others scored, as above.",
         ),
         row("--timeseries-interval", "", "TIME", "How often to sample them (1s).", duration_s),
         row("--results-path", "", "FILE", "Write JSON in the layout of BLIS."),

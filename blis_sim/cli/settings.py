@@ -38,6 +38,8 @@ class Settings:
         self.notices: list[str] = []
         self.needs_trace = ""
         self.range_ratio: tuple[str, float] | None = None
+        self.split: dict[str, int] = {}
+        """Instances by role, where flags split them into prefill and decode pools."""
 
     def apply(self, typed: Sequence[Typed]) -> None:
         """Set what the flags say, over the file.
@@ -57,6 +59,10 @@ class Settings:
                 self.draft.set(flag.path, flag.parse(value, name), name)
         if self.range_ratio is not None:
             self._spread_lengths(*self.range_ratio)
+        if any(self.split.values()):
+            from blis_sim.cli.cluster_settings import split_instances
+
+            split_instances(self.draft, self.split)
         if self.needs_trace and self.draft.get("workload.trace") is None:
             raise ConfigError(
                 f"{self.needs_trace} must come with the trace; got none; add "
@@ -82,13 +88,15 @@ class Settings:
         return self.draft.build()
 
 
-def read_draft(scenario: Path | None, overrides: Iterable[str]) -> Settings:
-    """Return the settings of ``--scenario`` and ``--set``.
+def read_draft(
+    scenario: Path | None, overrides: Iterable[str], policies: Path | None = None
+) -> Settings:
+    """Return the settings of ``--scenario``, ``--policy-config`` and ``--set``; the last wins.
 
     Raises
     ------
     ConfigError
-        The file or an override is wrong.
+        A file or an override is wrong.
     """
     from blis_sim.catalog.locate import locate
     from blis_sim.config.draft import ScenarioDraft
@@ -100,6 +108,10 @@ def read_draft(scenario: Path | None, overrides: Iterable[str]) -> Settings:
         located = locate(scenario)
         notices += filter(None, [located.notice])
         draft = ScenarioDraft.from_file(located.path)
+    if policies is not None:
+        located = locate(policies)
+        notices += filter(None, [located.notice])
+        draft.include_policies(located.path)
     apply_overrides(draft, overrides)
     settings = Settings(draft)
     settings.notices = notices
@@ -133,12 +145,18 @@ def apply_goodput(settings: Settings, value: str, name: str) -> None:
 
 def apply_horizon(settings: Settings, value: str, name: str) -> None:
     """``--horizon``: a time with its unit; a bare number is BLIS's microseconds."""
+    apply_microseconds("horizon_s", settings, value, name)
+
+
+def apply_microseconds(path: str, settings: Settings, value: str, name: str) -> None:
+    """Set a time in seconds; a bare number is BLIS's microseconds."""
     if re.fullmatch(r"\d+", value.strip()):
         seconds = int(value) / _US_PER_S
-        settings.notices.append(f"{name} {value} is read as microseconds: {seconds:g} s")
+        if seconds:
+            settings.notices.append(f"{name} {value} is read as microseconds: {seconds:g} s")
     else:
         seconds = duration_s(value, name)
-    settings.draft.set("horizon_s", seconds, name)
+    settings.draft.set(path, seconds, name)
 
 
 def apply_length(path: str, settings: Settings, value: str, name: str) -> None:

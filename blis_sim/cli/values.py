@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from blis_sim.config.policy_names import Vocabulary
 from blis_sim.errors import ConfigError, unknown_name
 
 Parser = Callable[[str, str], Any]
@@ -34,6 +35,13 @@ def token_count(typed: str, flag: str) -> int:
     if number != int(number):
         raise ConfigError(f"{flag} must be a whole number of tokens; got {typed!r}")
     return int(number)
+
+
+def count(typed: str, flag: str) -> int:
+    """Return a whole number >= 0."""
+    if not typed.strip().isdecimal():
+        raise ConfigError(f"{flag} must be a whole number >= 0; got {typed!r}")
+    return int(typed)
 
 
 def duration_s(typed: str, flag: str) -> float:
@@ -89,5 +97,14 @@ def one_of(meanings: Mapping[str, str]) -> Parser:
         if word not in meanings:
             raise ConfigError(f"{flag} must be one of {', '.join(meanings)}; got {typed!r}")
         return meanings[word]
+
+    return parse
+
+
+def word_of(vocabulary: Vocabulary) -> Parser:
+    """Return a parser for the names of a kind of policy."""
+
+    def parse(typed: str, flag: str) -> str:
+        return vocabulary.read(typed, flag)
 
     return parse

@@ -6,7 +6,9 @@ scenario describes them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -14,6 +16,7 @@ from pydantic import Field, field_validator
 from blis_sim.config.engine import EngineSettings
 from blis_sim.config.latency import LatencySettings
 from blis_sim.config.section import Section
+from blis_sim.errors import nearest
 
 INFINITE = float("inf")
 
@@ -45,13 +48,20 @@ class Scorer(StrEnum):
     SESSION_AFFINITY = "session-affinity"
 
 
+DEFAULT_SCORERS: Mapping[Scorer, float] = MappingProxyType(
+    {Scorer.PRECISE_PREFIX_CACHE: 2.0, Scorer.QUEUE_DEPTH: 1.0, Scorer.KV_UTILIZATION: 1.0}
+)
+"""Weights of the ``weighted`` policy when none are given: BLIS's default."""
+
+
 class RoutingSettings(Section):
     """How an instance is chosen; the name of a policy alone stands for the policy."""
 
     policy: RoutingPolicy = RoutingPolicy.ROUND_ROBIN
     scorers: dict[Scorer, float] | None = None
     """Weights of the ``weighted`` policy, only their ratios matter; a text such as
-    ``precise-prefix-cache:2,queue-depth:1,kv-utilization:1`` (the default) works too."""
+    ``precise-prefix-cache:2,queue-depth:1,kv-utilization:1`` (the default) works too. Given
+    without a policy they select ``weighted``."""
     snapshot_interval_s: float | None = Field(default=None, ge=0, lt=INFINITE)
     """How often instances report their state to the gateway, seconds; 0 = it sees them as they
     are. Default 0, and 0.1 with ``vllm-dp`` as in vLLM."""
@@ -64,20 +74,29 @@ class RoutingSettings(Section):
 
     @classmethod
     def from_short(cls, value: Any) -> Any:
-        """Return the settings of the name of a policy."""
-        return {"policy": value} if isinstance(value, str) else value
+        """Return the settings of the name of a policy; scorers alone stand for ``weighted``."""
+        if isinstance(value, str):
+            return {"policy": value}
+        if isinstance(value, Mapping) and value.get("scorers") and "policy" not in value:
+            return {**value, "policy": RoutingPolicy.WEIGHTED.value}
+        return value
 
     @field_validator("scorers", mode="before")
     @classmethod
     def _read_pairs(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        weights: dict[str, str] = {}
-        for pair in value.split(","):
-            name, _, weight = (part.strip() for part in pair.partition(":"))
-            if name in weights:
-                raise ValueError(f"must name each scorer once, not {name} twice")
-            weights[name] = weight or "1"
+        weights = value
+        if isinstance(value, str):
+            weights = {}
+            for pair in value.split(","):
+                name, _, weight = (part.strip() for part in pair.partition(":"))
+                if name in weights:
+                    raise ValueError(f"must be weights by scorer, {name} only once")
+                weights[name] = weight or "1"
+        if isinstance(weights, Mapping):
+            for name in weights:
+                if name not in list(Scorer):
+                    known = ", ".join(nearest(str(name), list(Scorer)))
+                    raise ValueError(f"must be weights by scorer (nearest to {name}: {known})")
         return weights
 
     @field_validator("scorers")
@@ -86,9 +105,9 @@ class RoutingSettings(Section):
         if value is None:
             return None
         if not value or not all(0 <= weight < INFINITE for weight in value.values()):
-            raise ValueError("must be weights >= 0 by the names of scorers")
+            raise ValueError("must be finite weights >= 0 by the names of scorers")
         if not any(value.values()):
-            raise ValueError("must have a weight > 0")
+            raise ValueError("must be weights of which one is > 0")
         return value
 
 
@@ -187,7 +206,7 @@ class PoolSettings(Section):
     name: str = Field(min_length=1)
     """For reports; each pool has its own."""
     num_instances: int = Field(default=1, ge=1)
-    """Instances, at the start when the pool is autoscaled."""
+    """Instances, at the start when the pool is autoscaled (``min_instances`` unless given)."""
     role: Literal["mixed", "prefill", "decode"] = "mixed"
     """``prefill`` pools compute prompts and send the KV cache on to ``decode`` pools."""
     model: str | None = None
@@ -228,10 +247,30 @@ class ClusterSettings(Section):
     """Which engine instances there are, and how requests get to them."""
 
     num_instances: int = Field(default=1, ge=1, le=10_000)
-    """Engine instances, without ``pools``."""
+    """Engine instances, without ``pools``; at the start when they are autoscaled
+    (``min_instances`` unless given)."""
     pools: tuple[PoolSettings, ...] | None = None
     routing: RoutingSettings = RoutingSettings()
     gateway: GatewaySettings = GatewaySettings()
     autoscaling: AutoscalingSettings | None = None
     """Of the one pool, without ``pools``."""
     disaggregation: DisaggregationSettings | None = None
+    """For pools with the roles ``prefill`` and ``decode``; its defaults when absent."""
+
+
+def scaled_parts(
+    cluster: ClusterSettings,
+) -> Iterator[tuple[str, ClusterSettings | PoolSettings]]:
+    """Yield what has a number of instances, each with its path: the pools, or the cluster."""
+    if not cluster.pools:
+        yield "cluster", cluster
+        return
+    for number, pool in enumerate(cluster.pools):
+        yield f"cluster.pools[{number}]", pool
+
+
+def instances_at_start(part: ClusterSettings | PoolSettings) -> int:
+    """Return how many instances there are at the start; ``min_instances`` where none are given."""
+    if part.autoscaling is None or part.is_given("num_instances"):
+        return part.num_instances
+    return part.autoscaling.min_instances

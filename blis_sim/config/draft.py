@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from blis_sim.config.explain import explain, shown
+from blis_sim.config.policy_file import read_policy_file
 from blis_sim.config.scenario import Scenario
 from blis_sim.config.tree import KeyPath, dotted, item_section, section, written_paths
 from blis_sim.config.yaml_file import YamlDocument, read_yaml
@@ -79,17 +80,55 @@ class ScenarioDraft:
             )
         self._take(document, path.parent)
 
+    def include_policies(self, path: Path) -> None:
+        """Read policies from a file; each part it names replaces the one that is there.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            YAML file: a policy bundle of BLIS, or the ``cluster`` part of a scenario.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read, or names what is unknown or not simulated.
+        """
+        policies = read_policy_file(path)
+        for keys, value in policies.parts.items():
+            self._where = {
+                known: place for known, place in self._where.items() if known[: len(keys)] != keys
+            }
+            self._parent(keys)[keys[-1]] = value
+            part: dict[str, Any] = {keys[-1]: value}
+            for key in reversed(keys[:-1]):
+                part = {key: part}
+            self._anchor(part, path.parent)
+        self._where |= policies.where
+
     def _take(self, document: YamlDocument, folder: Path) -> None:
         """Add what a file in ``folder`` says; its paths are relative to the folder."""
         self._values |= document.values
         self._where |= {
             keys: f"{place}: {dotted(keys)}" for keys, place in document.places.items()
         }
-        for keys, written in list(written_paths(document.values, Scenario)):
+        self._anchor(document.values, folder)
+
+    def _anchor(self, values: Mapping[str, Any], folder: Path) -> None:
+        """Let the files that settings name be relative to a folder."""
+        for keys, written in list(written_paths(values, Scenario)):
             parent: Any = self._values
             for key in keys[:-1]:
                 parent = parent[int(key)] if isinstance(parent, list) else parent[key]
             parent[keys[-1]] = str(folder / Path(written).expanduser())
+
+    def overridden(self, path: str) -> tuple[str, object] | None:
+        """Return how a setting was set over the files, and to what; None when it was not."""
+        return self._overridden.get(tuple(path.split(".")))
+
+    def remove(self, path: str) -> None:
+        """Take back a setting that was said in other words."""
+        keys = tuple(path.split("."))
+        self._parent(keys).pop(keys[-1], None)
 
     def get(self, path: str) -> Any:
         """Return the value at ``path`` (``engine.max_num_seqs``), None when there is none."""

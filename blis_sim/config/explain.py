@@ -13,7 +13,14 @@ from blis_sim.config.tree import KeyPath, item_section, options, section
 from blis_sim.errors import unknown_name
 
 _SHOWN_CHARS = 60
-_UNITS = {"_s": "s", "_ms": "ms", "_tokens": "tokens", "_len": "tokens"}
+_UNITS = {
+    "_gb_per_s": "GB/s",
+    "_s": "s",
+    "_ms": "ms",
+    "_us": "us",
+    "_tokens": "tokens",
+    "_len": "tokens",
+}
 _KINDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -27,6 +34,9 @@ _KINDS = {
     "model_type": "a mapping of settings",
     "model_attributes_type": "a mapping of settings",
     "string_type": "text",
+    "string_too_short": "text with at least one character",
+    "dict_type": "values by name",
+    "tuple_type": "a list",
     "missing": "given",
 }
 _LIMITS = {
@@ -66,8 +76,11 @@ def explain(
     # A union reports every alternative, a list each of its items.
     wanted = " or ".join(dict.fromkeys(_constraint(error, path, model) for error in about))
     got = _value_at(path, values)
-    if got is _MISSING:
+    if got is _MISSING and first["type"] == "missing":
         return f"{place} must be given; it is missing"
+    while got is _MISSING:  # a short form, such as a name for the part that begins with it
+        path = path[:-1]
+        place, got = where(path), _value_at(path, values)
     text = f"{place} must be {wanted}; got {shown(got)}"
     if first["type"] == "string_type" and isinstance(got, int | float):
         text += "; put it in quotes"

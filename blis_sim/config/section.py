@@ -35,3 +35,7 @@ class Section(BaseModel):
             if bool not in (annotation, *typing.get_args(annotation)):
                 raise ValueError("must be another kind of value than true or false")
         return value
+
+    def is_given(self, name: str) -> bool:
+        """Return whether the user gave a setting; none does not count."""
+        return name in self.model_fields_set and getattr(self, name) is not None

@@ -122,8 +122,9 @@ CASES = [
         "range", "--metric-percentiles 101", r"--metric-percentiles must be .*0\.\.100; got 101"
     ),
     flags("range", "--max-model-len 200k", r"--max-model-len must be <= 131072 tokens, the limit"),
-    flags("range", "--num-instances 4", r"--num-instances must be 1 in this version; got 4"),
-    flags("range", "--routing-policy random", r"--routing-policy must be round-robin in this ver"),
+    flags("range", "--num-instances 0", r"--num-instances must be >= 1; got '0'"),
+    flags("type", "--routing-policy rnd", r"--routing-policy must be a known .*nearest: random"),
+    flags("range", "-pp 2", r"-pp must be 1 in this version; got 2"),
     flags("range", "--max-concurrency 0", r"--max-concurrency must be >= 1; got '0'"),
     flags("range", "--random-range-ratio 1", r"--random-range-ratio must be >= 0 and < 1; got 1"),
     flags("missing", "--random-range-ratio 0.5", r"--random-range-ratio must come with constant"),

@@ -116,7 +116,7 @@ def test_help_has_every_name_in_full() -> None:
     shown = [name for flag in run_flags() if flag.panel for name in flag.names]
     words = set(re.findall(r"-[\w-]+", text))
     assert set(shown) - words == set()
-    assert "--routing-policy" not in words
+    assert "--pipeline-parallel-size" not in words
     assert max(map(len, text.splitlines())) <= 100
 
 
