@@ -86,6 +86,11 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
         A format needs an extra that is not installed.
     """
     _check_companions(options)
+    if "--decisions-out" in options and not resolved.pools:
+        raise ConfigError(
+            "--decisions-out must be given for a cluster; got one instance and no gateway, where "
+            "nothing is decided; leave it out or add --num-instances"
+        )
     detailed = "--save-detailed" in options
     files = [*_json_files(options, resolved, detailed), *_table_files(options)]
     _check_distinct(files)

@@ -85,10 +85,12 @@ def _scenario(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[Scena
 
 def _inputs(scenario: Scenario, options: Mapping[str, Any]) -> list[Path]:
     """Return the files that are read."""
+    pools = scenario.cluster.pools or ()
+    latencies = (scenario.latency, *(pool.latency for pool in pools))
     paths = [
         scenario.workload.trace,
-        scenario.latency.coefficients_file,
-        scenario.latency.hardware_config,
+        *(latency.coefficients_file for latency in latencies),
+        *(latency.hardware_config for latency in latencies),
         *(Path(options[flag]) for flag in SCENARIO_FILES if flag in options),
     ]
     return [path for path in paths if path is not None]

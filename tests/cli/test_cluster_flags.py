@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from blis_sim.api import resolve
 from blis_sim.cli.flag_command import own_options, read_settings
 from blis_sim.cli.flags import Typed
+from blis_sim.cli.main import main
 from blis_sim.cli.outputs import plan_outputs
 from blis_sim.cli.run_flags import run_flags
 from blis_sim.cli.settings import Settings, in_flags
@@ -16,7 +18,6 @@ from blis_sim.config.cluster_checks import check_cluster
 from blis_sim.config.draft import ScenarioDraft
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
-from blis_sim.engine.resolve import resolve
 from blis_sim.errors import BlisError, ConfigError
 
 
@@ -357,7 +358,7 @@ def test_policies_stand_between_the_scenario_and_flags(tmp_path: Path) -> None:
 
 def test_decisions_are_an_output(tmp_path: Path) -> None:
     """They are recorded where they are asked for; the path is checked before the run."""
-    resolved = resolve(load_scenario({}))
+    resolved = resolve(load_scenario({"cluster": {"num_instances": 2}}))
     assert not plan_outputs({}, resolved).records_decisions
     path = str(tmp_path / "decisions.csv")
     outputs = plan_outputs(own_options(typed(f"--decisions-out {path}")), resolved)
@@ -365,3 +366,22 @@ def test_decisions_are_an_output(tmp_path: Path) -> None:
     assert [(file.flag, str(file.path)) for file in outputs.files] == [("--decisions-out", path)]
     with pytest.raises(ConfigError, match=r"^--decisions-out must be a file ending in \.csv"):
         plan_outputs({"--decisions-out": str(tmp_path / "x.txt")}, resolved)
+    with pytest.raises(
+        ConfigError, match=r"^--decisions-out must be given for a cluster; got one"
+    ):
+        plan_outputs({"--decisions-out": path}, resolve(load_scenario({})))
+
+
+def test_a_file_of_policies_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is a file that a pool reads."""
+    hardware = tmp_path / "gpus.csv"
+    hardware.write_text('{"H100": {"TFlopsPeak": 989.5, "BwPeakTBs": 3.35, "MemoryGiB": 80}}')
+    policies = tmp_path / "policies.csv"
+    policies.write_text("pools: [{name: a, latency: {hardware_config: gpus.csv}}]\n")
+    for path in (policies, hardware):
+        before = path.read_text()
+        assert main(["run", "--policy-config", str(policies), "--requests-out", str(path)]) == 2
+        assert "--requests-out must be another file than the input" in capsys.readouterr().err
+        assert path.read_text() == before
