@@ -32,6 +32,8 @@ FLAG_OF_SETTING = {
     "hardware": "--hardware",
     "tp": "--tp",
     "model_config": "--model",
+    "num_instances": "--num-instances",
+    "routing_policy": "--routing-policy",
 }
 
 
@@ -46,7 +48,7 @@ def flags(settings: dict[str, Any]) -> list[str]:
             arguments.append(f"--{'' if value else 'no-'}enable-prefix-caching")
         elif name in {"alpha", "beta"}:
             arguments += [f"--{name}-coeffs", ",".join(map(str, value))]
-        elif name not in {"num_instances", "routing_policy"}:
+        else:
             arguments += [FLAG_OF_SETTING[name], str(value)]
     return arguments
 
@@ -87,20 +89,32 @@ def test_all_cases_are_there() -> None:
 @needs_conformance
 @pytest.mark.parametrize("case", cases())
 def test_every_request_agrees(case: str, tmp_path: Path) -> None:
-    """TTFT and E2E of every request equal the reference; instance j of n serves i mod n."""
+    """TTFT and E2E of every request equal the reference, of one engine and of a cluster."""
     folder = CONFORMANCE / case
     settings = yaml.safe_load((folder / "case.yaml").read_text())["settings"]
     trace = read_rows(folder / "trace.csv")
     expected = [
         (int(row["ttft_us"]), int(row["e2e_us"])) for row in read_rows(folder / "expected.csv")
     ]
-    num_instances = settings.get("num_instances", 1)
-    found: list[tuple[int, int]] = [(-1, -1)] * len(trace)
+    found = simulate(folder / "trace.csv", tmp_path, flags(settings))
+    assert len(found) == len(expected) == len(trace)
+    assert found == expected
+
+
+@needs_conformance
+def test_a_round_robin_cluster_is_its_instances_apart(tmp_path: Path) -> None:
+    """Instance j of n serves the requests i with i mod n = j, each as if it stood alone."""
+    folder = CONFORMANCE / "cl_round-robin"
+    settings = yaml.safe_load((folder / "case.yaml").read_text())["settings"]
+    trace = read_rows(folder / "trace.csv")
+    num_instances = settings.pop("num_instances")
+    settings.pop("routing_policy")
+    together = simulate(
+        folder / "trace.csv", tmp_path, [*flags(settings), "--num-instances", str(num_instances)]
+    )
     for number in range(num_instances):
         part = write_rows(tmp_path / "trace.csv", trace[number::num_instances])
-        found[number::num_instances] = simulate(part, tmp_path, flags(settings))
-    assert len(found) == len(expected)
-    assert found == expected
+        assert together[number::num_instances] == simulate(part, tmp_path, flags(settings))
 
 
 @needs_conformance

@@ -179,7 +179,7 @@ def latency_flags() -> tuple[Flag, ...]:
             "--latency-model",
             "latency.model",
             "NAME",
-            "auto, blackbox or roofline-v1; roofline-v2 is not in this version (auto).",
+            "auto, blackbox, roofline-v1 or roofline-v2 (auto).",
         ),
         row(
             "--alpha-coeffs",
@@ -205,6 +205,6 @@ def latency_flags() -> tuple[Flag, ...]:
             "--bench-data-path",
             "latency.bench_data_path",
             "FOLDER",
-            "Measured kernel tables for roofline-v2, which is not in this version.",
+            "Measured kernel tables of your own, for roofline-v2.",
         ),
     )

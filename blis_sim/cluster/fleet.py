@@ -96,18 +96,27 @@ class Reporting:
     ----------
     fleet : Fleet
         The instances.
+    role : str
+        Of those that report.
     interval_us : int
         Time between two reports, >= 1.
     take : callable
         What an instance does to report.
     """
 
-    def __init__(self, fleet: Fleet, interval_us: int, take: Callable[[Replica], None]) -> None:
+    def __init__(
+        self, fleet: Fleet, role: str, interval_us: int, take: Callable[[Replica], None]
+    ) -> None:
         self._fleet = fleet
+        self._role = role
         self._interval_us = interval_us
-        self.take = take
-        """What an instance does to report."""
+        self._take = take
         self._is_armed = False
+
+    def begin(self, replica: Replica) -> None:
+        """Let a new instance report for the first time."""
+        if replica.pool.data.role == self._role:
+            self._take(replica)
 
     def arm(self) -> None:
         """Make sure of a report at the next multiple of the interval."""
@@ -122,8 +131,8 @@ class Reporting:
         self._is_armed = False
         is_busy = False
         for replica in self._fleet.replicas:
-            if not replica.is_stopped:
-                self.take(replica)
+            if not replica.is_stopped and replica.pool.data.role == self._role:
+                self._take(replica)
                 is_busy = is_busy or replica.num_outstanding > 0
         if is_busy:
             self.arm()

@@ -68,6 +68,10 @@ class Replica:
         self._prompt_tokens = 0
         self._ended_tokens = 0
         self._snapshot: Report | None = None
+        self._latest: Report | None = None
+        """What it would report, up to ``_latest_until_us`` and as long as nothing changes."""
+        self._latest_until_us = 0
+        self._latest_changes = 0
         self._cache_view: CachedBlocks | None = None
         kv = KVCache(
             engine.num_kv_blocks,
@@ -96,11 +100,13 @@ class Replica:
         self.num_sent += 1
         self.num_outstanding += 1
         self.num_coming += 1
+        self._latest = None
 
     def send(self, request: Request, now_us: int) -> None:
         """Take in a request of the gateway."""
         self.num_sent += 1
         self.num_outstanding += 1
+        self._latest = None
         self._prompt_tokens += request.prompt_tokens
         request.instance = self.index
         self.instance.scheduler.kv.register(request)
@@ -111,6 +117,7 @@ class Replica:
     def welcome(self, request: Request) -> None:
         """Take note that an expected request is here, its KV cache on the way."""
         self.num_coming -= 1
+        self._latest = None
         self._prompt_tokens += request.prompt_tokens
         request.instance = self.index
         self.instance.scheduler.kv.register(request)
@@ -119,10 +126,12 @@ class Replica:
         """Take note that an expected request will not come."""
         self.num_coming -= 1
         self.num_outstanding -= 1
+        self._latest = None
 
     def left(self, request: Request, num_tokens: int) -> None:
         """Take note that a request has left, with so many tokens generated here for it."""
         self.num_outstanding -= 1
+        self._latest = None
         self._prompt_tokens -= request.prompt_tokens
         self._ended_tokens += num_tokens
 
@@ -138,27 +147,42 @@ class Replica:
 
     def look(self) -> Report:
         """Return what it would report now, before the passes of this instant."""
-        self.instance.sync_before_pass(int(self.env.now))
-        return self._read()
+        instance, now_us = self.instance, self.env.now
+        latest = self._latest
+        if (
+            latest is not None
+            and now_us < self._latest_until_us
+            and self._latest_changes == instance.num_changes
+        ):
+            return latest
+        num_used, num_generated, self._latest_until_us = instance.look(int(now_us))
+        self._latest_changes = instance.num_changes
+        if latest is None:
+            latest = self._latest = self._read(num_used, num_generated)
+            return latest
+        latest.num_running = num_running = len(instance.scheduler.running)
+        latest.num_waiting = self.num_outstanding - self.num_coming - num_running
+        latest.kv_used_blocks = num_used
+        latest.active_tokens = self._prompt_tokens + num_generated - self._ended_tokens
+        return latest
 
-    def _read(self) -> Report:
-        instance = self.instance
-        scheduler = instance.scheduler
+    def _read(self, num_used: int, num_generated: int) -> Report:
+        scheduler = self.instance.scheduler
         num_running = len(scheduler.running)
-        kv = scheduler.kv
         return Report(
             self.num_outstanding - self.num_coming - num_running,
             num_running,
-            kv.num_blocks - kv.num_free,
-            kv.num_blocks,
-            self._prompt_tokens + instance.num_generated_tokens - self._ended_tokens,
+            num_used,
+            scheduler.kv.num_blocks,
+            self._prompt_tokens + num_generated - self._ended_tokens,
             self.num_sent,
         )
 
     def take_snapshot(self) -> None:
         """Report as of the end of this instant; that is what is known until the next time."""
-        self.instance.sync(int(self.env.now))
-        self._snapshot = self._read()
+        instance = self.instance
+        instance.sync(int(self.env.now))
+        self._snapshot = self._read(instance.scheduler.kv.num_used, instance.num_generated_tokens)
 
     def take_cache_view(self) -> None:
         """Tell which blocks are cached now; that is what is known until the next time."""

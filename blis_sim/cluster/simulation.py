@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from blis_sim.cluster.config import ClusterConfig
+    from blis_sim.config.cluster import RoutingSettings
     from blis_sim.workload.request import RequestSpec
 
 _VLLM_DP_INTERVAL_S = 0.1
@@ -218,7 +219,7 @@ class ClusterSimulation:
         if self.handovers is not None:
             self.handovers.connect(replica)
         for reporting in self._reportings:
-            reporting.take(replica)
+            reporting.begin(replica)
 
     def _on_gone(self, replica: Replica, request: Request, now_us: int) -> None:
         """Do what becomes possible when a request has left an instance."""
@@ -260,7 +261,15 @@ class ClusterSimulation:
 
     def _start_reporting(self) -> None:
         """Have the instances report as often as the routing asks for."""
-        routing = self.config.routing
+        config = self.config
+        if config.is_disaggregated:
+            self._start_reporting_of("prefill", config.routing)
+            own = config.disaggregation.decode_routing
+            self._start_reporting_of("decode", own or config.routing)
+        else:
+            self._start_reporting_of("mixed", config.routing)
+
+    def _start_reporting_of(self, role: str, routing: RoutingSettings) -> None:
         interval_s = routing.snapshot_interval_s
         if interval_s is None:
             is_dp = routing.policy is RoutingPolicy.VLLM_DP
@@ -270,10 +279,11 @@ class ClusterSimulation:
             (routing.cache_signal_delay_s, Replica.take_cache_view),
         ):
             if seconds:
-                reporting = Reporting(self.fleet, max(1, seconds_to_us(seconds)), take)
+                interval_us = max(1, seconds_to_us(seconds))
+                reporting = Reporting(self.fleet, role, interval_us, take)
                 self._reportings.append(reporting)
                 for replica in self.fleet.replicas:
-                    reporting.take(replica)
+                    reporting.begin(replica)
 
     # -- observers ------------------------------------------------------------
 

@@ -84,6 +84,13 @@ class DecodeRun:
         """Return how many steps end at or before ``now_us``."""
         raise NotImplementedError
 
+    def progress(self, now_us: int) -> tuple[int, int, int]:
+        """Return (steps ended by now, steps begun before now, when that changes next)."""
+        ended = self.ended_by(now_us)
+        if self.end_of(ended) == now_us:
+            return ended, ended, now_us + 1
+        return ended, ended + 1, self.end_of(min(ended + 1, self.num_steps))
+
     def first_boundary(self, at_us: int) -> int:
         """Return how many steps, >= 1, have ended at the first boundary from ``at_us`` on."""
         raise NotImplementedError
@@ -116,6 +123,13 @@ class UniformRun(DecodeRun):
     def end_of(self, num_steps: int) -> int:
         """Return when the first ``num_steps`` steps have ended."""
         return self.start_us + num_steps * self.duration_us
+
+    def progress(self, now_us: int) -> tuple[int, int, int]:
+        """Return (steps ended by now, steps begun before now, when that changes next)."""
+        ended, into_us = divmod(now_us - self.start_us, self.duration_us)
+        if into_us:
+            return ended, ended + 1, now_us - into_us + self.duration_us
+        return ended, ended, now_us + 1
 
     def ended_by(self, now_us: int) -> int:
         """Return how many steps end at or before ``now_us``."""

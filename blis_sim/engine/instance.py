@@ -112,6 +112,8 @@ class Instance:
         self._idle: Latch | None = None
         """Fires when the next request enters, while there is nothing to do."""
         self._aborting: list[Request] = []
+        self.num_changes = 0
+        """Grows with everything that happens here."""
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
         self._ahead = RunAhead(scheduler, latency, recorder, self._complete)
@@ -205,6 +207,7 @@ class Instance:
     def _start_step(self, now_us: int) -> int | None:
         """Begin a step, or a run of steps, and return its end; None with nothing to do."""
         self.counters.num_events += 1
+        self.num_changes += 1
         batch = self._next_batch(now_us)
         if batch is None:
             return None
@@ -256,6 +259,7 @@ class Instance:
             batch = self._current
             self._current = None
         self.last_step_end_us = now_us
+        self.num_changes += 1
         if batch is not None:
             self._deliver(batch, now_us)
             for request in batch.finishing:
@@ -276,6 +280,9 @@ class Instance:
         scheduler, frontend, ahead, env = self.scheduler, self.frontend, self._ahead, self.env
         decodes, waiting = scheduler.decodes, scheduler.waiting.requests
         begin_us = now_us
+        step_us = ahead.known_us.get(decodes.count)
+        if step_us and now_us + step_us >= env.peek():
+            return now_us  # not even one step is over before somebody acts
         while decodes.count and not (scheduler.prefilling or scheduler.returning):
             before_us = now_us
             if waiting:
@@ -293,6 +300,7 @@ class Instance:
                 self._pull(now_us)
         if now_us > begin_us:
             self.last_step_end_us = now_us
+            self.num_changes += 1
         return now_us
 
     def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
@@ -424,6 +432,26 @@ class Instance:
                 num_scheduled = min(run.num_steps, num_scheduled)
                 self._advance_run(run, ended, run.end_of(ended), num_scheduled)
 
+    def look(self, now_us: int) -> tuple[int, int, int]:
+        """Return (KV blocks used, tokens generated, until when) without changing anything.
+
+        As `sync_before_pass` would show them. They stay so until before the instant in the
+        third place, unless ``num_changes`` grows, or a request comes, ends or leaves.
+        """
+        scheduler, run = self.scheduler, self._run
+        kv = scheduler.kv
+        num_used, num_generated = kv.num_blocks - kv.num_free, self.num_generated_tokens
+        if run is None:
+            return num_used, num_generated, FAR_US
+        ended, begun, until_us = run.progress(now_us)
+        if ended > run.num_ended:
+            num_generated += (ended - run.num_ended) * run.num_decodes
+        planned = begun + run.lead - run.num_scheduled
+        if planned > 0:
+            planned = min(planned, run.num_steps - run.num_scheduled)
+            num_used += sum(scheduler.decodes.needs(planned))
+        return num_used, num_generated, until_us
+
     # -- blocks without a seat ------------------------------------------------
 
     def reserve(self, request: Request, now_us: int) -> int | None:
@@ -431,6 +459,7 @@ class Instance:
         self.sync_before_pass(now_us)
         num_blocks = self.scheduler.reserve(request, now_us)
         if num_blocks is not None:
+            self.num_changes += 1
             self._cut_run(now_us)
         return num_blocks
 
@@ -446,6 +475,7 @@ class Instance:
     def let_go(self, request: Request, now_us: int) -> None:
         """Take back the blocks of a request that kept them without running."""
         self.sync_before_pass(now_us)
+        self.num_changes += 1
         self.scheduler.let_go(request, now_us)
         self._cut_run(now_us)
         if self._idle is not None and not self.is_empty:

@@ -53,7 +53,7 @@ class RunAhead:
         self._complete = complete
         self._scheduling_us = latency.scheduling_time()
         self._token_us = latency.output_token_time()
-        self._uniform_us: dict[int, int] = {}
+        self.known_us: dict[int, int] = {}
         """Step time by number of decodes, where it depends on nothing else."""
         self.num_run_tokens = 0
         self.num_stretches = 0
@@ -73,11 +73,11 @@ class RunAhead:
 
     def uniform_us(self, num_decodes: int) -> int:
         """Return the duration of a step of so many decodes, 0 if that alone does not say."""
-        known_us = self._uniform_us.get(num_decodes)
+        known_us = self.known_us.get(num_decodes)
         if known_us is None:
             step_us = self._latency.uniform_decode_time(Batch(num_decodes, 0))
             known_us = 0 if step_us is None else (step_us + self._scheduling_us or 1)
-            self._uniform_us[num_decodes] = known_us
+            self.known_us[num_decodes] = known_us
         return known_us
 
     # The one hot loop: a call here costs more than the work it would set apart.
@@ -92,7 +92,7 @@ class RunAhead:
         scheduler = self._scheduler
         decodes, kv, recorder = scheduler.decodes, scheduler.kv, self._recorder
         buckets, size, gaps = decodes.buckets, decodes.block_size, recorder.gaps
-        known_us, token_us = self._uniform_us, self._token_us
+        known_us, token_us = self.known_us, self._token_us
         num_tokens = num_stretches = 0
         if now_us >= self._second_end_us:
             self._tell_second(now_us)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from blis_sim.cluster.asked import Asked
 
 
-class Report(NamedTuple):
+@dataclass(slots=True)
+class Report:
     """What an instance reports of itself; as old as ``snapshot_interval_s`` allows."""
 
     num_waiting: int
@@ -22,8 +24,6 @@ class Report(NamedTuple):
     """KV blocks it has, >= 1."""
     active_tokens: int
     """Prompt tokens of all its requests, and the tokens generated for them so far."""
-    queued_prefill_tokens: int
-    """Prompt tokens of its requests that have not been computed."""
     num_sent: int
     """Requests it had been sent, ever, when it reported."""
 
