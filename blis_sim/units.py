@@ -8,6 +8,7 @@ from __future__ import annotations
 
 US_PER_S = 1_000_000
 US_PER_MS = 1_000
+US_PER_HOUR = 3_600 * US_PER_S
 GIB = 1024**3
 GB = 10**9
 

@@ -34,6 +34,7 @@ from blis_sim.config.workload import (
 )
 from blis_sim.metrics.columns import request_columns
 from blis_sim.metrics.definitions import (
+    CLUSTER_METRICS,
     ENGINE_METRICS,
     KV_CACHE_METRICS,
     LATENCIES,
@@ -154,7 +155,7 @@ def test_every_policy_and_scorer_is_named(names: type[Enum], heading: str) -> No
 def test_every_metric_is_described_as_it_is_declared() -> None:
     """docs/metrics.md repeats tag, unit and formula of each declaration, and nothing else."""
     expected = [[f"`{latency.tag}`", latency.title, latency.formula] for latency in LATENCIES]
-    metrics = (*SERVING_METRICS, *KV_CACHE_METRICS, *ENGINE_METRICS)
+    metrics = (*SERVING_METRICS, *KV_CACHE_METRICS, *ENGINE_METRICS, *CLUSTER_METRICS)
     expected += [[f"`{metric.tag}`", metric.unit, metric.formula] for metric in metrics]
     assert table_rows(METRICS.partition("| column |")[0]) == expected
 

@@ -34,8 +34,8 @@ class Column:
     name : str
         Header.
     data : int64 array, shape (rows,)
-        The value times ``10**decimals``, >= 0; an index into ``labels`` for a text column.
-        Anything where the value is absent.
+        The value times ``10**decimals``; an index into ``labels`` for a text column. Anything
+        where the value is absent.
     present : bool array, shape (rows,), or None
         Where there is a value; None = everywhere, in every run.
     decimals : int
@@ -78,6 +78,21 @@ def request_columns(run: RunData) -> list[Column]:
         _optional("recached_tokens", columns.recached_tokens),
         Column("length_capped", columns.length_capped),
         _label("reason", columns.reason, run.reasons),
+        *_cluster_columns(run),
+    ]
+
+
+def _cluster_columns(run: RunData) -> list[Column]:
+    """Return where a cluster sent each request and when; all absent without one."""
+    columns = run.requests
+    return [
+        _optional("dispatched_us", columns.dispatched_us),
+        _optional("prefill_instance", columns.prefill_instance),
+        _optional("handed_over_us", columns.handed_over_us),
+        _optional("transferred_us", columns.transferred_us),
+        _pool(run, columns.instance),
+        _milliseconds("gateway_ms", columns.dispatched_us, columns.arrival_us),
+        _milliseconds("transfer_ms", columns.transferred_us, columns.handed_over_us),
     ]
 
 
@@ -102,21 +117,28 @@ def timeseries_columns(run: RunData) -> list[Column] | None:
     """Return one row per sample, or None when the run was not sampled.
 
     ``tokens_per_s`` counts the tokens since the previous sample of the instance; a run with
-    a single instant sampled has none.
+    a single instant sampled has none. ``num_instances`` are those of the same pool that took
+    requests then.
     """
     samples = run.timeseries
     if samples is None:
         return None
-    pools = np.array([counters.num_kv_blocks for counters in run.counters], dtype=np.int64)
-    pool = pools[samples.instance]
+    num_blocks = np.array([each.num_kv_blocks for each in run.counters], dtype=np.int64)
+    num_ready = samples.num_ready
+    if num_ready is None:
+        num_ready = np.full(samples.time_us.shape, ABSENT, dtype=np.int64)
     return [
         Column("time_s", samples.time_us, decimals=6),
         Column("instance", samples.instance),
         Column("queue_depth", samples.num_waiting),
         Column("batch_size", samples.num_running),
-        _quotient("kv_usage_frac", samples.kv_blocks, pool, _FRACTION_DECIMALS),
+        _quotient(
+            "kv_usage_frac", samples.kv_blocks, num_blocks[samples.instance], _FRACTION_DECIMALS
+        ),
         Column("kv_blocks", samples.kv_blocks),
         _tokens_per_s(samples),
+        _pool(run, samples.instance),
+        _optional("num_instances", num_ready),
     ]
 
 
@@ -154,6 +176,16 @@ def _optional(name: str, values: Int64Array) -> Column:
 
 def _label(name: str, codes: Int64Array, labels: Sequence[str]) -> Column:
     return Column(name, codes, codes != ABSENT, labels=labels)
+
+
+def _pool(run: RunData, instances: Int64Array) -> Column:
+    """Return the pool of each instance."""
+    codes = np.full(instances.shape, ABSENT, dtype=np.int64)
+    if run.instances:
+        pools = np.array([data.pool for data in run.instances], dtype=np.int64)
+        is_known = instances != ABSENT
+        codes[is_known] = pools[instances[is_known]]
+    return _label("pool", codes, [pool.name for pool in run.pools])
 
 
 def _both(one: Int64Array, other: Int64Array) -> BoolArray:

@@ -9,10 +9,11 @@ from dataclasses import fields
 import numpy as np
 
 from blis_sim.errors import InvariantError
-from blis_sim.metrics.percentiles import BoolArray, Int64Array
-from blis_sim.metrics.records import ABSENT, RequestColumns, RunData, Status
+from blis_sim.metrics.cluster_laws import cluster_violations
+from blis_sim.metrics.percentiles import Int64Array
+from blis_sim.metrics.records import ABSENT, RunData, Status
+from blis_sim.metrics.violations import TIMES, broken
 
-_TIMES = ("arrival_us", "enqueued_us", "scheduled_us", "first_token_us", "last_token_us")
 _NEVER_NEGATIVE = ("prompt_tokens", "output_tokens", "num_preemptions", "length_capped")
 
 
@@ -61,6 +62,7 @@ def _violations(run: RunData, num_injected: int | None) -> Iterator[str]:
     yield from _token_violations(run)
     yield from _gap_violations(run)
     yield from _counter_violations(run)
+    yield from cluster_violations(run)
 
 
 def _shape_violations(run: RunData, num_injected: int | None) -> Iterator[str]:
@@ -73,36 +75,36 @@ def _shape_violations(run: RunData, num_injected: int | None) -> Iterator[str]:
         if length != num_requests:
             yield f"column {field.name} must have {num_requests} entries; got {length}"
     known = np.isin(columns.status, [int(status) for status in Status])
-    yield from _broken(columns, ~known, "status must be one of the ten states")
+    yield from broken(columns, ~known, "status must be one of the ten states")
     backwards = np.diff(columns.request_id, prepend=-1) <= 0
-    yield from _broken(columns, backwards, "request_id must ascend")
+    yield from broken(columns, backwards, "request_id must ascend")
     for name in _NEVER_NEGATIVE:
-        yield from _broken(columns, getattr(columns, name) < 0, f"{name} must be >= 0")
+        yield from broken(columns, getattr(columns, name) < 0, f"{name} must be >= 0")
     served = columns.instance != ABSENT
     outside = served & ((columns.instance < 0) | (columns.instance >= len(run.counters)))
-    yield from _broken(columns, outside, f"instance must be < {len(run.counters)}")
+    yield from broken(columns, outside, f"instance must be < {len(run.counters)}")
 
 
 def _time_violations(run: RunData) -> Iterator[str]:
     """Arrival <= enqueued <= scheduled <= first token <= last token, where present."""
     columns = run.requests
     latest = columns.arrival_us
-    for earlier, name in itertools.pairwise(_TIMES):
+    for earlier, name in itertools.pairwise(TIMES):
         times = getattr(columns, name)
         present = times != ABSENT
-        yield from _broken(
+        yield from broken(
             columns, present & (times < latest), f"{name} must be >= {earlier} and all before"
         )
         # Absent is the smallest integer, so the maximum skips it.
         latest = np.maximum(latest, times)
     completed = columns.status == Status.COMPLETED
-    for name in _TIMES:
+    for name in TIMES:
         absent = getattr(columns, name) == ABSENT
-        yield from _broken(columns, completed & absent, f"a completed request must have {name}")
+        yield from broken(columns, completed & absent, f"a completed request must have {name}")
     # A token the engine put out before a horizon may reach its client after it.
     seen_by_us = run.end_us + run.output_token_us * np.maximum(columns.output_tokens, 1)
     seen_us = np.maximum(columns.first_token_us, columns.last_token_us)
-    yield from _broken(
+    yield from broken(
         columns, seen_us > seen_by_us, f"tokens must leave the engine by the end ({run.end_us} us)"
     )
     if columns.arrival_us.size and int(columns.arrival_us.min()) != run.start_us:
@@ -113,21 +115,21 @@ def _token_violations(run: RunData) -> Iterator[str]:
     columns = run.requests
     first, last = columns.first_token_us, columns.last_token_us
     got_tokens = columns.output_tokens > 0
-    yield from _broken(
+    yield from broken(
         columns, got_tokens & (first == ABSENT), "a request with tokens must have first_token_us"
     )
     at_once = (columns.output_tokens <= 1) & (first != ABSENT) & (last != ABSENT)
-    yield from _broken(
+    yield from broken(
         columns, at_once & (first != last), "one token must be the first and the last"
     )
     unfinished = columns.status != Status.COMPLETED
-    yield from _broken(
+    yield from broken(
         columns,
         unfinished & ~got_tokens & (first != ABSENT),
         "an unfinished request without tokens must not have first_token_us",
     )
     never_served = np.isin(columns.status, (Status.REJECTED, Status.DROPPED))
-    yield from _broken(
+    yield from broken(
         columns,
         never_served & (columns.scheduled_us != ABSENT),
         "a rejected or dropped request must not have been scheduled",
@@ -185,16 +187,3 @@ def _counter_violations(run: RunData) -> Iterator[str]:
                 f"instance {number}: prefix_hits_tokens must be <= prefix_queries_tokens "
                 f"({counters.prefix_queries_tokens}); got {counters.prefix_hits_tokens}"
             )
-
-
-def _broken(columns: RequestColumns, where: BoolArray, law: str) -> Iterator[str]:
-    """Yield ``law`` with the first request that breaks it, when one does."""
-    if where.any():
-        row = int(np.argmax(where))
-        status = int(columns.status[row])
-        times = ", ".join(f"{name} {_shown(getattr(columns, name)[row])}" for name in _TIMES)
-        yield f"request {int(columns.request_id[row])}: {law}; got status {status}, {times}"
-
-
-def _shown(value: np.int64) -> str:
-    return "absent" if value == ABSENT else str(int(value))

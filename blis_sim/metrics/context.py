@@ -58,6 +58,13 @@ class PoolContext:
         """GPUs of the pool, at the start when it is autoscaled."""
         return self.tensor_parallel_size * self.num_instances
 
+    @property
+    def instances(self) -> str:
+        """How many instances it has, in words: ``2``, or ``1 to 8`` of an autoscaled pool."""
+        if self.max_instances is None:
+            return str(self.num_instances)
+        return f"{self.min_instances or 1} to {self.max_instances}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
@@ -148,3 +155,21 @@ class RunContext:
         if self.pools:
             return sum(pool.num_gpus for pool in self.pools)
         return self.tensor_parallel_size * self.num_instances
+
+    @property
+    def deployment(self) -> str:
+        """Which model runs on what, in one line."""
+        if len(self.pools) > 1:
+            pools = ", ".join(map(self._pool_in_words, self.pools))
+            return f"{self.model} on {self.num_gpus} GPUs: {pools}"
+        number = self.pools[0].instances if self.pools else str(self.num_instances)
+        plural = "" if number == "1" else "s"
+        return (
+            f"{self.model} on {self.gpu}, TP {self.tensor_parallel_size}, "
+            f"{number} instance{plural}"
+        )
+
+    def _pool_in_words(self, pool: PoolContext) -> str:
+        model = "" if pool.model == self.model else f"{pool.model} on "
+        name = pool.name if pool.role in {pool.name, "mixed"} else f"{pool.name}, {pool.role}"
+        return f"{pool.instances} x {model}{pool.gpu} TP{pool.tensor_parallel_size} ({name})"

@@ -1,15 +1,17 @@
-"""What the metric formulas read: one run (or one class of its requests), derived on demand."""
+"""What the metric formulas read: one run, or a part of it, derived on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
 
 from blis_sim.errors import ConfigError, unknown_name
+from blis_sim.metrics.lifetimes import paid_us, serving_us
 from blis_sim.metrics.percentiles import BoolArray, Distribution, Float64Array, Int64Array
-from blis_sim.metrics.records import ABSENT, EngineCounters, RunData, Status
+from blis_sim.metrics.records import ABSENT, EngineCounters, RequestColumns, RunData, Status
 from blis_sim.units import US_PER_MS, us_to_seconds
 
 SLO_LIMITS = ("ttft_ms", "tpot_ms", "e2el_ms")
@@ -24,12 +26,14 @@ class Measured:
     run : RunData
         Columns and counters of the run.
     num_gpus : int
-        GPUs of the whole deployment, >= 1.
+        GPUs of the deployment, >= 1; a cluster's are those of its instances instead.
     slo : mapping of str to float or None
         Limits in milliseconds under ``ttft_ms``, ``tpot_ms``, ``e2el_ms``; None or a missing
         key = no limit.
-    chosen : bool array, shape (requests,), or None
+    chosen : bool array, shape (requests,), or int64 array of rows, or None
         Which requests count; None = all.
+    instances : sequence of int or None
+        Which instances count; None = all.
 
     Raises
     ------
@@ -43,16 +47,17 @@ class Measured:
         *,
         num_gpus: int = 1,
         slo: Mapping[str, float | None] | None = None,
-        chosen: BoolArray | None = None,
+        chosen: BoolArray | Int64Array | None = None,
+        instances: Sequence[int] | None = None,
     ) -> None:
         self.run = run
-        self.num_gpus = num_gpus
+        self.columns = run.requests if chosen is None else _rows(run.requests, chosen)
+        self.instances = range(len(run.counters)) if instances is None else instances
+        self._num_gpus = num_gpus
         self.slo = {name: limit for name, limit in (slo or {}).items() if limit is not None}
         for name in self.slo:
             if name not in SLO_LIMITS:
                 raise ConfigError(unknown_name("slo", name, SLO_LIMITS))
-        status = run.requests.status
-        self.chosen = np.ones(status.shape, dtype=np.bool_) if chosen is None else chosen
 
     @property
     def duration_us(self) -> int:
@@ -67,34 +72,34 @@ class Measured:
     @property
     def num_injected(self) -> int:
         """Requests that arrived."""
-        return int(np.count_nonzero(self.chosen))
+        return int(self.columns.request_id.size)
 
     def num_with(self, *statuses: Status) -> int:
         """Return how many requests ended (or are) in one of ``statuses``."""
-        return int(np.count_nonzero(self.chosen & np.isin(self.run.requests.status, statuses)))
+        return int(np.count_nonzero(np.isin(self.columns.status, statuses)))
 
     @cached_property
     def completed(self) -> BoolArray:
         """Which requests count and completed."""
-        completed: BoolArray = self.chosen & (self.run.requests.status == Status.COMPLETED)
+        completed: BoolArray = self.columns.status == Status.COMPLETED
         return completed
 
     @cached_property
     def ttft_us(self) -> Int64Array:
         """First token - arrival, one per completed request."""
-        columns = self.run.requests
+        columns = self.columns
         return (columns.first_token_us - columns.arrival_us)[self.completed]
 
     @cached_property
     def e2e_us(self) -> Int64Array:
         """Last token - arrival, one per completed request."""
-        columns = self.run.requests
+        columns = self.columns
         return (columns.last_token_us - columns.arrival_us)[self.completed]
 
     @cached_property
     def output_tokens(self) -> Int64Array:
         """Tokens received, one per completed request."""
-        return self.run.requests.output_tokens[self.completed]
+        return self.columns.output_tokens[self.completed]
 
     @cached_property
     def tpot_us(self) -> Float64Array:
@@ -115,7 +120,7 @@ class Measured:
 
         Gaps are pooled while the simulation runs; they are not kept by class.
         """
-        if not self.chosen.all():
+        if self.columns is not self.run.requests:
             return None
         return Distribution.from_histogram(self.run.itl_us, self.run.itl_count)
 
@@ -139,12 +144,12 @@ class Measured:
 
     def per_gpu_second(self, amount: float | None) -> float | None:
         """Return ``amount`` per second and GPU."""
-        rate = self.per_second(amount)
-        return None if rate is None else rate / self.num_gpus
+        rate, gpus = self.per_second(amount), self.time_mean(self.gpu_us)
+        return None if rate is None or gpus is None else ratio(rate, gpus)
 
     def input_tokens(self) -> int:
         """Return the prompt tokens of the completed requests."""
-        return int(self.run.requests.prompt_tokens[self.completed].sum())
+        return int(self.columns.prompt_tokens[self.completed].sum())
 
     def peak_concurrent_requests(self) -> int | None:
         """Return the largest number of requests between arrival and end, None without any.
@@ -153,15 +158,15 @@ class Measured:
         to the end of the run. One that ended without completing counts to its last recorded
         moment: when its client gave up is not recorded, so it is a lower bound then.
         """
-        columns = self.run.requests
-        arrivals = columns.arrival_us[self.chosen]
+        columns = self.columns
+        arrivals = columns.arrival_us
         if not arrivals.size:
             return None
         departures = arrivals
         for name in ("enqueued_us", "scheduled_us", "first_token_us", "last_token_us"):
             # ABSENT is the smallest integer and never wins.
-            departures = np.maximum(departures, getattr(columns, name)[self.chosen])
-        ended = np.isin(columns.status[self.chosen], (Status.COMPLETED, *FAILED))
+            departures = np.maximum(departures, getattr(columns, name))
+        ended = np.isin(columns.status, (Status.COMPLETED, *FAILED))
         departures = np.sort(departures[ended])
         arrivals = np.sort(arrivals)
         present = np.searchsorted(arrivals, arrivals, side="right")
@@ -170,12 +175,35 @@ class Measured:
 
     def total(self, counter: str) -> int:
         """Return the sum over instances of one of the :class:`EngineCounters`."""
-        return sum(int(getattr(each, counter)) for each in self.run.counters)
+        return sum(int(getattr(each, counter)) for each in self.counters)
 
-    @property
+    @cached_property
     def counters(self) -> list[EngineCounters]:
-        """The counters of each instance."""
-        return self.run.counters
+        """The counters of each instance that counts."""
+        return [self.run.counters[instance] for instance in self.instances]
+
+    @cached_property
+    def serving_us(self) -> list[int]:
+        """Time from ready to stopped of each instance that counts, within the run."""
+        return [serving_us(self.run, instance) for instance in self.instances]
+
+    @cached_property
+    def gpu_us(self) -> int:
+        """GPUs x time that was paid for, within the run."""
+        if not self.run.instances:
+            return self._num_gpus * self.duration_us
+        return self.gpu_weighted([paid_us(self.run, instance) for instance in self.instances])
+
+    def gpu_weighted(self, amounts: Sequence[int]) -> int:
+        """Return the sum over instances of ``amounts``, each times the instance's GPUs.
+
+        Without a cluster all instances are alike and the weights 1.
+        """
+        run = self.run
+        if not run.instances:
+            return sum(amounts)
+        pools = (run.pools[run.instances[instance].pool] for instance in self.instances)
+        return sum(p.gpus_per_instance * n for p, n in zip(pools, amounts, strict=True))
 
     def time_mean(self, integral_us: int) -> float | None:
         """Return the mean over the run of what was integrated over time."""
@@ -185,3 +213,7 @@ class Measured:
 def ratio(part: float, whole: float) -> float | None:
     """Return ``part / whole``, None when there is no whole."""
     return part / whole if whole else None
+
+
+def _rows(columns: RequestColumns, chosen: BoolArray | Int64Array) -> RequestColumns:
+    return RequestColumns(**{f.name: getattr(columns, f.name)[chosen] for f in fields(columns)})

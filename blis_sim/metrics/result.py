@@ -11,11 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blis_sim.metrics import parts
 from blis_sim.metrics import summary as build
 from blis_sim.metrics.columns import request_columns, timeseries_columns, to_frame
 from blis_sim.metrics.conservation import check_conservation, conservation
 from blis_sim.metrics.context import PoolContext, RunContext
-from blis_sim.metrics.definitions import LATENCIES, SERVING_METRICS, Group, metric_definitions
+from blis_sim.metrics.decision_columns import decision_columns
+from blis_sim.metrics.definitions import (
+    CLUSTER_METRICS,
+    LATENCIES,
+    SERVING_METRICS,
+    Group,
+    metric_definitions,
+)
 from blis_sim.metrics.plain import canonical_sha256, to_plain
 from blis_sim.metrics.records import RunData
 
@@ -79,6 +87,7 @@ class Result:
             **self._serving,
             **build.group_summary(self.run, self.context, Group.KV_CACHE),
             **build.group_summary(self.run, self.context, Group.ENGINE),
+            **build.group_summary(self.run, self.context, Group.CLUSTER),
         }
 
     @cached_property
@@ -99,6 +108,12 @@ class Result:
         return None if columns is None else to_frame(columns)
 
     @cached_property
+    def decisions(self) -> pd.DataFrame | None:
+        """One row per decision of the router and candidate, or None when they were not kept."""
+        columns = decision_columns(self.run)
+        return None if columns is None else to_frame(columns)
+
+    @cached_property
     def conservation(self) -> dict[str, int]:
         """Where every injected request ended, each count also when it is 0."""
         return conservation(self.run)
@@ -106,7 +121,27 @@ class Result:
     @cached_property
     def per_class(self) -> dict[str, dict[str, Any]]:
         """Counts, rates and latencies of each SLO class."""
-        return build.per_class_block(self.run, self.context)
+        return parts.per_class_block(self.run, self.context)
+
+    @cached_property
+    def per_tenant(self) -> dict[str, dict[str, Any]]:
+        """Counts, rates and latencies of each tenant."""
+        return parts.per_tenant_block(self.run, self.context)
+
+    @cached_property
+    def per_pool(self) -> dict[str, dict[str, Any]]:
+        """What each pool of a cluster is and did, by name; empty without a cluster."""
+        return parts.per_pool_block(self.run, self.context)
+
+    @cached_property
+    def per_instance(self) -> list[dict[str, Any]]:
+        """What each instance of a cluster did, by number; empty without a cluster."""
+        return parts.per_instance_block(self.run, self.context)
+
+    @cached_property
+    def cluster(self) -> dict[str, Any]:
+        """GPU-hours (also by GPU), instances over time, fairness, transfers, gateway."""
+        return build.cluster_block(self.run, self.context)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -157,7 +192,7 @@ class Result:
             ``ttfts``, ``errors``).
         """
         report: dict[str, Any] = dict(self._serving)
-        definitions = metric_definitions()
+        definitions = metric_definitions() | build.BLOCK_DEFINITIONS
         if detailed:
             report |= build.detailed_arrays(self.run)
             definitions |= build.DETAILED_DEFINITIONS
@@ -166,6 +201,10 @@ class Result:
             "engine": build.engine_block(self.run, self.context),
             "conservation": self.conservation,
             "per_class": self.per_class,
+            "per_tenant": self.per_tenant,
+            "per_pool": self.per_pool,
+            "per_instance": self.per_instance,
+            "cluster": self.cluster,
             "manifest": self.manifest,
             "run_info": self.run_info,
             "metric_definitions": definitions,
@@ -194,7 +233,11 @@ class Result:
     def _repr_html_(self) -> str:
         """Return the headline numbers as a table for notebooks."""
         rows = [(d.header, self.summary[d.tag]) for d in SERVING_METRICS]
+        if self.run.pools:
+            rows += [(d.header, self.summary[d.tag]) for d in CLUSTER_METRICS]
         for latency in LATENCIES:
+            if latency.group is Group.CLUSTER and not self.run.pools:
+                continue
             for name in ("mean", "median", "p99"):
                 label = f"{name.capitalize()} {latency.header} (ms)"
                 rows.append((label, self.summary[f"{name}_{latency.tag}_ms"]))
@@ -203,11 +246,7 @@ class Result:
             f"<td style='text-align:right'>{_html_number(value)}</td></tr>"
             for label, value in rows
         )
-        context = self.context
-        caption = (
-            f"{context.model} on {context.gpu}, TP {context.tensor_parallel_size}, "
-            f"{context.num_instances} instance(s), {context.latency_model}"
-        )
+        caption = f"{self.context.deployment}, {self.context.latency_model}"
         return f"<table><caption>{html.escape(caption)}</caption>{body}</table>"
 
 

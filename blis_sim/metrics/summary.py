@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +10,16 @@ from blis_sim.metrics.definitions import (
     LATENCIES,
     METRICS,
     SERVING_METRICS,
-    STANDARD_PERCENTILES,
     Group,
 )
 from blis_sim.metrics.measured import Measured
-from blis_sim.metrics.percentiles import BoolArray
+from blis_sim.metrics.metric import STANDARD_PERCENTILES
+from blis_sim.metrics.percentiles import BoolArray, Int64Array
 from blis_sim.metrics.records import ABSENT, RunData, Status
-from blis_sim.units import us_to_seconds
+from blis_sim.units import US_PER_HOUR, us_to_seconds
 
 if TYPE_CHECKING:
     from blis_sim.metrics.context import RunContext
-
-NO_CLASS = "(none)"
-"""Key of the requests without an SLO class, beside others that have one."""
-
 
 DETAILED_DEFINITIONS = {
     "input_lens": {"unit": "tokens", "formula": "prompt tokens, one per request"},
@@ -33,15 +30,37 @@ DETAILED_DEFINITIONS = {
     "itls": {"unit": "s", "formula": "left out: gaps are pooled, not kept by request"},
 }
 
+BLOCK_DEFINITIONS = {
+    "started_s": {"unit": "s", "formula": "from then on the instance is paid for"},
+    "ready_s": {"unit": "s", "formula": "from then on the instance takes requests"},
+    "drained_s": {"unit": "s", "formula": "from then on it takes no more; null = it always does"},
+    "stopped_s": {"unit": "s", "formula": "end of its last request after that; null = never"},
+    "gpu_hours_by_gpu": {"unit": "GPU-h", "formula": "gpu_hours of the instances of each GPU"},
+    "scaling": {
+        "unit": "list",
+        "formula": "decisions of autoscalers: instances wanted before and after, and what the "
+        "metric measured, in its unit",
+    },
+}
+"""What stands in the blocks of a cluster beside the metrics."""
+
 
 def percentile_ranks(context: RunContext) -> tuple[float, ...]:
     """Return the percentiles to report: the standard ones and the user's, ascending."""
     return tuple(sorted({*STANDARD_PERCENTILES, *context.percentiles}))
 
 
-def measure(run: RunData, context: RunContext, chosen: BoolArray | None = None) -> Measured:
-    """Return the view of ``run`` that the metric formulas read."""
-    return Measured(run, num_gpus=context.num_gpus, slo=context.slo, chosen=chosen)
+def measure(
+    run: RunData,
+    context: RunContext,
+    *,
+    chosen: BoolArray | Int64Array | None = None,
+    instances: Sequence[int] | None = None,
+) -> Measured:
+    """Return the view of ``run``, or of some requests and instances, that formulas read."""
+    return Measured(
+        run, num_gpus=context.num_gpus, slo=context.slo, chosen=chosen, instances=instances
+    )
 
 
 def serving_summary(run: RunData, context: RunContext, date: str) -> dict[str, Any]:
@@ -57,18 +76,26 @@ def serving_summary(run: RunData, context: RunContext, date: str) -> dict[str, A
         "max_concurrency": context.max_concurrency,
     }
     summary |= {declared.tag: declared.value(measured) for declared in SERVING_METRICS}
+    return summary | latency_summary(measured, context, Group.SERVING)
+
+
+def latency_summary(
+    measured: Measured, context: RunContext, group: Group
+) -> dict[str, float | None]:
+    """Return mean, median, std and percentiles of the latencies of one group."""
     ranks = percentile_ranks(context)
+    summary: dict[str, float | None] = {}
     for latency in LATENCIES:
-        summary |= latency.statistics(measured, ranks)
+        if latency.group is group:
+            summary |= latency.statistics(measured, ranks)
     return summary
 
 
 def group_summary(run: RunData, context: RunContext, group: Group) -> dict[str, Any]:
-    """Return the metrics of one group by their tags."""
+    """Return the metrics of one group by their tags, then its latencies."""
     measured = measure(run, context)
-    return {
-        declared.tag: declared.value(measured) for declared in METRICS if declared.group is group
-    }
+    values = {each.tag: each.value(measured) for each in METRICS if each.group is group}
+    return values | latency_summary(measured, context, group)
 
 
 def kv_cache_block(run: RunData, context: RunContext) -> dict[str, Any]:
@@ -96,32 +123,35 @@ def engine_block(run: RunData, context: RunContext) -> dict[str, Any]:
     }
 
 
-def per_class_block(run: RunData, context: RunContext) -> dict[str, dict[str, Any]]:
-    """Return counts, rates and latencies of each SLO class; empty when there are none.
+def cluster_block(run: RunData, context: RunContext) -> dict[str, Any]:
+    """Return the metrics of the cluster, its GPU-hours by GPU, and how it was scaled."""
+    return {
+        **group_summary(run, context, Group.CLUSTER),
+        "gpu_hours_by_gpu": gpu_hours_by_gpu(run, context),
+        "scaling": [
+            {
+                "time_s": us_to_seconds(event.time_us),
+                "pool": run.pools[event.pool].name,
+                "before": event.before,
+                "after": event.after,
+                "measured": event.measured,
+            }
+            for event in run.scaling
+        ],
+    }
 
-    Inter-token latency is pooled over all requests and has no place here.
-    """
-    if not run.slo_classes:
-        return {}
-    codes = run.requests.slo_class
-    chosen = {name: codes == code for code, name in enumerate(run.slo_classes)}
-    names = sorted(chosen)
-    unlabelled = codes == ABSENT
-    if unlabelled.any():
-        chosen[NO_CLASS] = unlabelled
-        names.append(NO_CLASS)
-    return {name: _class_summary(run, context, chosen[name]) for name in names}
 
-
-def _class_summary(run: RunData, context: RunContext, chosen: BoolArray) -> dict[str, Any]:
-    measured = measure(run, context, chosen)
-    summary: dict[str, Any] = {"num_prompts": measured.num_injected}
-    summary |= {d.tag: d.value(measured) for d in SERVING_METRICS if d.per_class}
-    ranks = percentile_ranks(context)
-    for latency in LATENCIES:
-        if latency.per_class:
-            summary |= latency.statistics(measured, ranks)
-    return summary
+def gpu_hours_by_gpu(run: RunData, context: RunContext) -> dict[str, float]:
+    """Return the hours of GPU time that were paid for within the run, by the GPU's name."""
+    if not run.instances:
+        return {context.gpu: measure(run, context).gpu_us / US_PER_HOUR}
+    instances: dict[str, list[int]] = {pool.gpu: [] for pool in run.pools}
+    for number, data in enumerate(run.instances):
+        instances[run.pools[data.pool].gpu].append(number)
+    return {
+        gpu: measure(run, context, instances=numbers).gpu_us / US_PER_HOUR
+        for gpu, numbers in instances.items()
+    }
 
 
 def detailed_arrays(run: RunData) -> dict[str, list[Any]]:

@@ -117,11 +117,15 @@ def _cells(column: Column, rows: slice) -> tuple[str, list[list[Any]]]:
     return "%s", [[form % one if known else "" for one, known in zip(numbers, there, strict=True)]]
 
 
-def _number_cells(data: Any, decimals: int) -> tuple[str, list[list[int]]]:
+def _number_cells(data: Any, decimals: int) -> tuple[str, list[list[Any]]]:
     if not decimals:
         return "%d", [data.tolist()]
-    whole, rest = np.divmod(data, 10**decimals)
-    return f"%d.%0{decimals}d", [whole.tolist(), rest.tolist()]
+    form = f"%d.%0{decimals}d"
+    whole, rest = np.divmod(np.abs(data), 10**decimals)
+    if not (data < 0).any():
+        return form, [whole.tolist(), rest.tolist()]
+    signs = np.where(data < 0, "-", "")
+    return f"%s{form}", [signs.tolist(), whole.tolist(), rest.tolist()]
 
 
 def _quoted(text: str) -> str:

@@ -17,7 +17,8 @@ def render_json(result: Result, *, detailed: bool = False) -> str:
     """Return the result as strict JSON text (no NaN, no Infinity), ending in a newline.
 
     The order of the keys is fixed: vLLM's keys, then ``kv_cache``, ``engine``,
-    ``conservation``, ``per_class``, ``manifest``, ``run_info``, ``metric_definitions``.
+    ``conservation``, ``per_class``, ``per_tenant``, ``per_pool``, ``per_instance``,
+    ``cluster``, ``manifest``, ``run_info``, ``metric_definitions``.
 
     Parameters
     ----------

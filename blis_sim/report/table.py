@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blis_sim.errors import ConfigError, unknown_name
-from blis_sim.metrics.definitions import LATENCIES, metric
+from blis_sim.metrics.definitions import LATENCIES
 from blis_sim.metrics.percentiles import rank_word
 from blis_sim.metrics.records import ABSENT, Status
-from blis_sim.metrics.result import Result, RunContext
+from blis_sim.metrics.result import PoolContext, Result, RunContext
+from blis_sim.report.cluster_table import cluster_rows
+from blis_sim.report.table_rows import LABEL_WIDTH, metric_row, row
 
 WIDTH = 50
 MAX_WIDTH = 80
@@ -36,8 +38,6 @@ _ENGINE = (
     "mean_batch_requests",
     "gpu_busy_frac",
 )
-# vLLM prints this count with decimals.
-_DECIMAL_COUNTS = frozenset({"max_concurrent_requests"})
 _UNFINISHED = tuple(status.name.lower() for status in Status if status is not Status.COMPLETED)
 _MAX_REASONS = 5
 _TABLE_LATENCIES = ("ttft", "tpot", "itl", "e2el")
@@ -63,7 +63,7 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
         What to show.
     latencies : sequence of str
         Tags of the latency sections, in order (``--percentile-metrics``): ``ttft``, ``tpot``,
-        ``itl``, ``e2el``, ``queue``, ``scheduling_delay``.
+        ``itl``, ``e2el``, ``queue``, ``scheduling_delay``, ``gateway``, ``transfer``.
 
     Raises
     ------
@@ -90,20 +90,32 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
         stats = [("Mean", "mean"), ("Median", "median")]
         stats += [(f"P{rank_word(rank)}", f"p{rank_word(rank)}") for rank in ranks]
         lines += [
-            _row(f"{label} {latency.header} (ms)", result.summary[f"{key}_{tag}_ms"])
+            row(f"{label} {latency.header} (ms)", result.summary[f"{key}_{tag}_ms"])
             for label, key in stats
         ]
     lines += [f"{'Engine':-^{WIDTH}}", *_engine_rows(result)]
+    if result.run.pools:
+        lines += [f"{'Cluster':-^{WIDTH}}", *cluster_rows(result)]
     lines += [*_unfinished(result), "=" * WIDTH, *_notices(result.context)]
     return "\n".join(lines)
 
 
 def _heading(context: RunContext) -> Iterator[str]:
     """Yield what was simulated, with what, and which engine settings are in force."""
-    instances = f"{context.num_instances} instance{'s' if context.num_instances > 1 else ''}"
-    yield from _wrapped(
-        f"{context.model} on {context.gpu}, TP {context.tensor_parallel_size}, {instances}"
-    )
+    yield from _wrapped(context.deployment)
+    for text_of in (_latency_words, _engine_words):
+        # Pools of which the same is to say share a line.
+        names: dict[str, list[str]] = {}
+        for pool in context.pools:
+            names.setdefault(text_of(pool), []).append(pool.name)
+        if len(names) < 2:
+            yield from _wrapped(text_of(context))
+            continue
+        for text, pools in names.items():
+            yield from _wrapped(f"[{', '.join(pools)}] {text}")
+
+
+def _latency_words(context: RunContext | PoolContext) -> str:
     latency = f"Latency: {context.latency_model}"
     if context.latency_reason:
         latency += f" ({context.latency_reason})"
@@ -111,32 +123,40 @@ def _heading(context: RunContext) -> Iterator[str]:
         latency += f"; data: {context.latency_source}"
     if context.latency_alternatives:
         latency += f"; also available: {', '.join(context.latency_alternatives)}"
-    yield from _wrapped(latency)
+    return latency
+
+
+def _engine_words(context: RunContext | PoolContext) -> str:
     settings = context.engine_settings
     shown = [f"{key} {_setting(settings[key])}" for key in _HEADLINE_SETTINGS if key in settings]
     version = f" {settings['version']}" if "version" in settings else ""
     profile = f" ({settings['defaults']} defaults)" if "defaults" in settings else ""
-    yield from _wrapped(f"Engine{version}{profile}: {', '.join(shown)}")
+    return f"Engine{version}{profile}: {', '.join(shown)}"
 
 
 def _serving_rows(result: Result) -> Iterator[str]:
     context = result.context
     for tag in _BEFORE_RATE:
-        yield _metric_row(result, tag)
+        yield metric_row(result.summary, tag)
     if context.max_concurrency is not None:
-        yield _row("Maximum request concurrency", context.max_concurrency)
+        yield row("Maximum request concurrency", context.max_concurrency)
     if context.request_rate is not None:
-        yield _row("Request rate configured (RPS)", float(context.request_rate))
+        yield row("Request rate configured (RPS)", float(context.request_rate))
     has_limits = any(limit is not None for limit in context.slo.values())
     for tag in _AFTER_RATE:
         if tag != "request_goodput" or has_limits:
-            yield _metric_row(result, tag)
+            yield metric_row(result.summary, tag)
 
 
 def _engine_rows(result: Result) -> Iterator[str]:
-    yield _row("KV blocks per instance", result.context.num_kv_blocks)
+    context, label = result.context, "KV blocks per instance"
+    if len({pool.num_kv_blocks for pool in context.pools}) < 2:
+        yield row(label, context.num_kv_blocks)
+    else:
+        for pool in context.pools:
+            yield row(f"{label}, {pool.name}"[: LABEL_WIDTH - 1], pool.num_kv_blocks)
     for tag in _ENGINE:
-        yield _metric_row(result, tag)
+        yield metric_row(result.summary, tag)
 
 
 def _unfinished(result: Result) -> Iterator[str]:
@@ -147,7 +167,7 @@ def _unfinished(result: Result) -> Iterator[str]:
         return
     yield f"{'Requests not completed':-^{WIDTH}}"
     for state, count in left:
-        yield _row(state.replace("_", " ").capitalize(), count)
+        yield row(state.replace("_", " ").capitalize(), count)
     codes = result.run.requests.reason
     reasons = Counter(codes[codes != ABSENT].tolist()).most_common()
     for code, count in reasons[:_MAX_REASONS]:
@@ -159,27 +179,6 @@ def _unfinished(result: Result) -> Iterator[str]:
 def _notices(context: RunContext) -> Iterator[str]:
     for notice in context.notices:
         yield from _wrapped(f"note: {notice}")
-
-
-def _metric_row(result: Result, tag: str) -> str:
-    declared = metric(tag)
-    value = result.summary[tag]
-    if value is not None and declared.unit == "fraction":
-        value = 100 * value
-    if value is not None and tag in _DECIMAL_COUNTS:
-        value = float(value)
-    return _row(declared.header, value)
-
-
-def _row(label: str, value: float | None) -> str:
-    """Return a row in vLLM's form: label in 40 columns, value in 10."""
-    return f"{label + ':':<40} {_number(value)}"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _setting(value: Any) -> str:

@@ -26,8 +26,10 @@ def check_timeseries_path(path: str | Path) -> None:
 
 
 def write_timeseries(run: RunData, path: str | Path) -> None:
-    """Write time_s, instance, queue_depth, batch_size, kv_usage_frac, kv_blocks, tokens_per_s.
+    """Write one row per sample and instance.
 
+    The columns are time_s, instance, queue_depth, batch_size, kv_usage_frac, kv_blocks,
+    tokens_per_s and, of a cluster, pool and num_instances (of the pool, ready at that time).
     The suffix of ``path`` (``.csv``, ``.csv.gz``, ``.parquet``) says the format.
 
     Raises

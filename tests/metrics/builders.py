@@ -11,9 +11,13 @@ import numpy as np
 
 from blis_sim.metrics.records import (
     ABSENT,
+    Decision,
     EngineCounters,
+    InstanceData,
+    PoolData,
     RequestColumns,
     RunData,
+    ScalingEvent,
     Status,
     TimeSeries,
 )
@@ -123,6 +127,119 @@ def make_counters(rows: Sequence[Row] = (), **more: Any) -> EngineCounters:
         "recached_tokens": sum(row.recached_tokens or 0 for row in rows),
     }
     return EngineCounters(**{**counters, **more})
+
+
+def cluster_rows() -> list[Row]:
+    """Return two requests that are handed over, and one that instance 1 serves whole."""
+    return [
+        Row(
+            *(0, 10_000, 20_000, 200_000),
+            dispatched_us=10_000,
+            gaps_us=[100_000, 100_000],
+            prompt_tokens=40,
+            prefill_instance=0,
+            instance=1,
+            handed_over_us=100_000,
+            transferred_us=140_000,
+            tenant="a",
+        ),
+        Row(
+            *(500_000, 530_000, 530_000, 700_000),
+            dispatched_us=530_000,
+            gaps_us=[200_000],
+            prompt_tokens=10,
+            cached_tokens=5,
+            prefill_instance=0,
+            instance=2,
+            handed_over_us=600_000,
+            transferred_us=620_000,
+            tenant="b",
+        ),
+        Row(
+            *(500_000, 510_000, 510_000, 600_000),
+            dispatched_us=510_000,
+            gaps_us=[400_000],
+            prompt_tokens=20,
+            instance=1,
+            tenant="a",
+        ),
+    ]
+
+
+def make_cluster_run(rows: Sequence[Row] | None = None, **more: Any) -> RunData:
+    """Return one second of a prefill instance and two decode instances, one there for 450 ms."""
+    more.setdefault("pools", cluster_pools())
+    more.setdefault("instances", cluster_instances())
+    more.setdefault("counters", cluster_counters())
+    if "scaling" not in more:
+        more["scaling"] = [
+            ScalingEvent(200_000, 1, 1, 2, 3.0),
+            ScalingEvent(900_000, 1, 2, 1, 0.5),
+        ]
+    if "decisions" not in more:
+        more["decisions"] = [
+            Decision(10_000, 0, "decode", (1,), 1, None),
+            Decision(510_000, 2, "decode", (1, 2), 1, (-1.5, 0.25)),
+            Decision(530_000, 1, "prefill", (0,), 0, (2.0,)),
+        ]
+    return make_run(cluster_rows() if rows is None else rows, end_us=1_000_000, **more)
+
+
+def cluster_pools() -> list[PoolData]:
+    return [PoolData("p", "prefill", "m", "H100", 1), PoolData("d", "decode", "m", "A100", 2)]
+
+
+def cluster_instances() -> list[InstanceData]:
+    late = InstanceData(
+        1, started_us=200_000, ready_us=500_000, drained_us=900_000, stopped_us=950_000
+    )
+    return [InstanceData(0), InstanceData(1), late]
+
+
+def cluster_counters() -> list[EngineCounters]:
+    return [
+        make_counters(
+            num_prefill_tokens=50,
+            busy_us=200_000,
+            kv_block_us=10_000_000,
+            peak_kv_blocks=30,
+            prefix_queries_tokens=50,
+            prefix_hits_tokens=5,
+            num_steps=2,
+            batch_requests=3,
+        ),
+        make_counters(
+            num_prefill_tokens=20,
+            num_decode_tokens=4,
+            num_generated_tokens=5,
+            busy_us=500_000,
+            num_kv_blocks=200,
+            kv_block_us=40_000_000,
+            peak_kv_blocks=100,
+            num_transfers=1,
+            transferred_blocks=3,
+        ),
+        make_counters(
+            num_decode_tokens=2,
+            num_generated_tokens=2,
+            busy_us=225_000,
+            num_kv_blocks=200,
+            kv_block_us=27_000_000,
+            peak_kv_blocks=80,
+            num_transfers=1,
+            transferred_blocks=1,
+        ),
+    ]
+
+
+def make_cluster_result(run: RunData | None = None, **more: Any) -> Result:
+    """Return the result of ``make_cluster_run``, its context with the two pools."""
+    if "pools" not in more:
+        decode = make_pool(
+            "d", role="decode", gpu="A100", tensor_parallel_size=2, num_kv_blocks=200
+        )
+        more["pools"] = (make_pool("p", role="prefill"), decode)
+    return make_result(run=make_cluster_run() if run is None else run, **more)
 
 
 def make_timeseries(**columns: Sequence[int]) -> TimeSeries:

@@ -12,6 +12,8 @@ from blis_sim.metrics.records import Status
 from tests.metrics.builders import (
     Row,
     dropped,
+    make_cluster_result,
+    make_cluster_run,
     make_counters,
     make_result,
     make_run,
@@ -42,6 +44,13 @@ NAMES = [
     "recached_tokens",
     "length_capped",
     "reason",
+    "dispatched_us",
+    "prefill_instance",
+    "handed_over_us",
+    "transferred_us",
+    "pool",
+    "gateway_ms",
+    "transfer_ms",
 ]
 
 
@@ -86,6 +95,26 @@ def test_frame_of_a_dropped_request() -> None:
         assert math.isnan(record[name])
     assert record["slo_class"] is None
     assert "max_model_len" in record["reason"]
+
+
+def test_frame_of_a_cluster() -> None:
+    """A request that was handed over has its way; one that was not has no transfer."""
+    frame = make_cluster_result().requests
+    assert frame["pool"].tolist() == ["d", "d", "d"]
+    assert frame["dispatched_us"].tolist() == [10_000, 530_000, 510_000]
+    assert frame["gateway_ms"].tolist() == [10.0, 30.0, 10.0]
+    assert frame["transfer_ms"].tolist()[:2] == [40.0, 20.0]
+    last = frame.iloc[2]
+    for name in ("prefill_instance", "handed_over_us", "transferred_us", "transfer_ms"):
+        assert last.isna()[name]
+
+
+def test_request_without_an_instance_has_no_pool() -> None:
+    """Without a cluster, or before it is sent to an instance, there is no pool."""
+    assert make_result([served()]).requests["pool"].tolist() == [None]
+    result = make_cluster_result(make_cluster_run([dropped()]))
+    assert result.requests["pool"].tolist() == [None]
+    assert result.requests["gateway_ms"].isna().all()
 
 
 def test_unfinished_request_has_no_e2e() -> None:
@@ -145,6 +174,32 @@ def test_timeseries_by_hand() -> None:
     assert frame["kv_blocks"].tolist() == [25, 0, 50, 30, 100]
     # The first interval is the shortest one; the last of instance 0 is a whole second.
     assert frame["tokens_per_s"].tolist() == [14.0, 0.0, 20.0, 8.0, 10.0]
+
+
+def test_timeseries_of_a_cluster() -> None:
+    """A sample names its pool and how many of the pool's instances take requests."""
+    samples = make_timeseries(
+        time_us=[400_000, 400_000, 800_000, 800_000, 800_000],
+        instance=[0, 1, 0, 1, 2],
+        kv_blocks=[10, 50, 20, 100, 50],
+        generated_tokens=[0, 4, 0, 2, 3],
+        num_ready=[1, 1, 1, 2, 2],
+    )
+    frame = make_cluster_result(make_cluster_run(timeseries=samples)).timeseries
+    assert frame is not None
+    assert frame["pool"].tolist() == ["p", "d", "p", "d", "d"]
+    assert frame["num_instances"].tolist() == [1, 1, 1, 2, 2]
+    assert frame["kv_usage_frac"].tolist() == [0.1, 0.25, 0.2, 0.5, 0.25]
+    assert frame["tokens_per_s"].tolist() == [0.0, 10.0, 0.0, 5.0, 7.5]
+
+
+def test_timeseries_without_a_cluster() -> None:
+    """One instance has no pool and no number of instances."""
+    run = make_run([served()], timeseries=make_timeseries(time_us=[10]))
+    frame = make_result(run=run).timeseries
+    assert frame is not None
+    assert frame["pool"].tolist() == [None]
+    assert frame["num_instances"].isna().all()
 
 
 def test_single_instant_has_no_rate() -> None:

@@ -11,6 +11,7 @@ from blis_sim.metrics.plain import canonical_sha256
 from blis_sim.metrics.result import RunInfo
 from tests.metrics.builders import (
     dropped,
+    make_cluster_result,
     make_context,
     make_counters,
     make_pool,
@@ -46,7 +47,22 @@ def test_pools_of_a_cluster() -> None:
     assert result.manifest["pools"][1]["gpu"] == "A100-80GB"
     assert result.manifest["pools"][0]["engine_settings"]["max_num_seqs"] == 1024
     assert make_result(tensor_parallel_size=2, num_instances=2).context.num_gpus == 4
+    assert result.context.deployment == (
+        "meta-llama/Llama-3.1-8B-Instruct on 14 GPUs: 2 x H100 TP1 (p, prefill), "
+        "3 x A100-80GB TP4 (d, decode)"
+    )
     assert make_result().manifest["pools"] == []
+
+
+def test_deployment_in_words() -> None:
+    """A single pool reads as an instance does; pools of several models name them."""
+    one = make_context(pools=[make_pool(min_instances=2, max_instances=8)], gpu="H100")
+    assert one.deployment == "meta-llama/Llama-3.1-8B-Instruct on H100, TP 1, 2 to 8 instances"
+    pools = [make_pool("chat", num_instances=3), make_pool("code", model="coder")]
+    assert make_context(pools=pools, model=pools[0].model).deployment.endswith(
+        "on 4 GPUs: 3 x H100 TP1 (chat), 1 x coder on H100 TP1 (code)"
+    )
+    assert make_context(num_instances=1).deployment.endswith("on H100, TP 1, 1 instance")
 
 
 def test_wall_clock_facts_stand_apart() -> None:
@@ -75,11 +91,15 @@ def test_json_blocks_and_order() -> None:
     """After vLLM's keys and the latencies come the blocks, in fixed order."""
     run = make_run([served(slo_class="a")], counters=[make_counters(prefix_queries_tokens=0)])
     document = make_result(run=run).to_json_dict()
-    assert list(document)[-7:] == [
+    assert list(document)[-11:] == [
         "kv_cache",
         "engine",
         "conservation",
         "per_class",
+        "per_tenant",
+        "per_pool",
+        "per_instance",
+        "cluster",
         "manifest",
         "run_info",
         "metric_definitions",
@@ -102,7 +122,8 @@ def test_every_reported_number_is_defined() -> None:
     for key in set(document) - {"date", "backend", "model_id", "num_prompts", "manifest"}:
         tag = key.partition("_")[2].removesuffix("_ms") if key.endswith("_ms") else key
         given = {"request_rate", "burstiness", "max_concurrency", "run_info", "per_class"}
-        given |= {"kv_cache", "engine", "conservation", "metric_definitions"}
+        given |= {"kv_cache", "engine", "conservation", "cluster", "metric_definitions"}
+        given |= {"per_tenant", "per_pool", "per_instance"}
         assert tag in defined | given
 
 
@@ -141,6 +162,26 @@ def test_html_escapes_names() -> None:
     assert "<script>" not in page
     assert "<td>Mean TTFT (ms)</td><td style='text-align:right'>0.10</td>" in page
     assert "n/a" in page
+
+
+def test_html_of_a_cluster() -> None:
+    """A cluster shows its pools, its balance and its times; one instance alone does not."""
+    page = make_cluster_result()._repr_html_()
+    assert "<caption>meta-llama/Llama-3.1-8B-Instruct on 3 GPUs: 1 x H100 TP1 (p, prefill)" in page
+    assert "<td>GPUs, mean</td><td style='text-align:right'>4.50</td>" in page
+    assert "<td>Mean transfer time (ms)</td><td style='text-align:right'>30.00</td>" in page
+    alone = make_result()._repr_html_()
+    assert "GPUs, mean" not in alone
+    assert "transfer time" not in alone
+
+
+def test_decisions() -> None:
+    """Decisions are a frame where they were kept."""
+    frame = make_cluster_result().decisions
+    assert frame is not None
+    assert frame["is_chosen"].tolist() == [1, 1, 0, 1]
+    assert frame["regret"].tolist()[1:3] == [1.75, 0.0]
+    assert make_result().decisions is None
 
 
 def test_repr() -> None:

@@ -26,7 +26,9 @@ def plain_cell(column: Column, row: int) -> str:
     value = int(column.data[row])
     if column.labels is not None:
         return column.labels[value]
-    return str(Decimal(value).scaleb(-column.decimals)) if column.decimals else str(value)
+    if not column.decimals:
+        return str(value)
+    return f"{Decimal(value).scaleb(-column.decimals):.{column.decimals}f}"
 
 
 @st.composite
@@ -39,7 +41,8 @@ def tables(draw: st.DrawFn) -> list[Column]:
     columns = []
     for number in range(draw(st.integers(1, 5))):
         labels = LABELS if draw(st.booleans()) else None
-        values = st.integers(0, len(LABELS) - 1 if labels else 10**6)
+        decimals = 0 if labels else draw(st.sampled_from([0, 3, 6]))
+        values = st.integers(0, len(LABELS) - 1) if labels else st.integers(-(10**6), 10**7)
         data = array(st.just(draw(values)) if draw(st.booleans()) else values)
         present = draw(st.sampled_from(["always", "mixed", "never"]))
         mask = np.array(array(st.integers(0, 1)) if present == "mixed" else [0] * num_rows)
@@ -48,7 +51,7 @@ def tables(draw: st.DrawFn) -> list[Column]:
                 f"c{number}",
                 np.array(data, dtype=np.int64),
                 None if present == "always" else mask.astype(np.bool_),
-                0 if labels else draw(st.sampled_from([0, 3, 6])),
+                decimals,
                 labels,
             )
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.records import Status
 from blis_sim.report.requests_file import check_requests_path, write_requests
-from tests.metrics.builders import Row, dropped, make_run, served
+from tests.metrics.builders import Row, dropped, make_cluster_run, make_run, served
 
 TIMES = st.integers(0, 10**12)
 
@@ -33,11 +33,24 @@ def test_file_by_hand(tmp_path: Path) -> None:
         "request_id,arrival_us,enqueued_us,scheduled_us,first_token_us,last_token_us,"
         "prompt_tokens,output_tokens,cached_tokens,queue_ms,scheduling_delay_ms,ttft_ms,"
         "tpot_ms,e2e_ms,num_preemptions,instance,slo_class,tenant,status,recached_tokens,"
-        "length_capped,reason",
+        "length_capped,reason,dispatched_us,prefill_instance,handed_over_us,transferred_us,"
+        "pool,gateway_ms,transfer_ms",
         "0,0,5,1005,21005,44006,10,4,0,1.000,1.005,21.005,7.667000,44.006,0,0,"
-        '"a,b",t,completed,0,0,',
-        "1,2,,,,,10,0,,,,,,,0,,,,dropped,0,0,too long",
-        "2,3,3,3,43,52,10,2,0,0.000,0.000,0.040,,,2,0,,,timed_out,0,0,",
+        '"a,b",t,completed,0,0,,,,,,,,',
+        "1,2,,,,,10,0,,,,,,,0,,,,dropped,0,0,too long,,,,,,,",
+        "2,3,3,3,43,52,10,2,0,0.000,0.000,0.040,,,2,0,,,timed_out,0,0,,,,,,,,",
+    ]
+
+
+def test_cluster_by_hand(tmp_path: Path) -> None:
+    """The last columns say how the request went through the cluster."""
+    path = tmp_path / "r.csv"
+    write_requests(make_cluster_run(), path)
+    ends = [line.split(",")[-7:] for line in path.read_text().splitlines()]
+    assert ends[1:] == [
+        ["10000", "0", "100000", "140000", "d", "10.000", "40.000"],
+        ["530000", "0", "600000", "620000", "d", "30.000", "20.000"],
+        ["510000", "", "", "", "d", "10.000", ""],
     ]
 
 

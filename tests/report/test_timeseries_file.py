@@ -6,7 +6,7 @@ import pytest
 
 from blis_sim.errors import ConfigError, SimulationError
 from blis_sim.report.timeseries_file import check_timeseries_path, write_timeseries
-from tests.metrics.builders import make_run, make_timeseries, served
+from tests.metrics.builders import make_cluster_run, make_run, make_timeseries, served
 
 
 def test_file_by_hand(tmp_path: Path) -> None:
@@ -21,9 +21,21 @@ def test_file_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     write_timeseries(make_run([served()], timeseries=samples), path)
     assert path.read_text().splitlines() == [
-        "time_s,instance,queue_depth,batch_size,kv_usage_frac,kv_blocks,tokens_per_s",
-        "1.000000,0,0,2,0.010000,1,10.000",
-        "2.000000,0,3,4,0.330000,33,25.000",
+        "time_s,instance,queue_depth,batch_size,kv_usage_frac,kv_blocks,tokens_per_s,"
+        "pool,num_instances",
+        "1.000000,0,0,2,0.010000,1,10.000,,",
+        "2.000000,0,3,4,0.330000,33,25.000,,",
+    ]
+
+
+def test_cluster_by_hand(tmp_path: Path) -> None:
+    """A cluster's rows say which pool it is, and how many instances of it there are."""
+    samples = make_timeseries(time_us=[400_000] * 2, instance=[0, 1], num_ready=[1, 2])
+    path = tmp_path / "t.csv"
+    write_timeseries(make_cluster_run(timeseries=samples), path)
+    assert path.read_text().splitlines()[1:] == [
+        "0.400000,0,0,0,0.000000,0,,p,1",
+        "0.400000,1,0,0,0.000000,0,,d,2",
     ]
 
 
@@ -31,7 +43,7 @@ def test_one_sample_is_one_row(tmp_path: Path) -> None:
     """A table whose every column is constant keeps its rows."""
     path = tmp_path / "t.csv"
     write_timeseries(make_run([served()], timeseries=make_timeseries(time_us=[500_000])), path)
-    assert path.read_text().splitlines()[1:] == ["0.500000,0,0,0,0.000000,0,"]
+    assert path.read_text().splitlines()[1:] == ["0.500000,0,0,0,0.000000,0,,,"]
 
 
 def test_unsampled_run(tmp_path: Path) -> None:
