@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ class FakeCandidate:
         self.block_size = block_size
         self._cached_prompt_tokens = cached_prompt_tokens
         self._expected_ttft_us = expected_ttft_us
-        numbers = dict.fromkeys(Report._fields, 0) | {"kv_blocks": 100, "num_sent": num_sent}
+        numbers = {field.name: 0 for field in fields(Report)}
+        numbers |= {"kv_blocks": 100, "num_sent": num_sent}
         # A report may be older than the candidate: reported_sent is its num_sent.
         if "reported_sent" in report:
             numbers["num_sent"] = report.pop("reported_sent")
