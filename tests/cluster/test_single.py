@@ -10,6 +10,7 @@ from tests.engine.scenarios import Scenario, scenarios
 
 from .builders import make_cluster, make_pool, serve_cluster
 
+
 @given(scenarios())
 @settings(fixed, max_examples=150)
 def test_one_instance_is_the_engine(scenario: Scenario) -> None:
