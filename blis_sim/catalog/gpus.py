@@ -12,6 +12,7 @@ from blis_sim.catalog.hardware_file import HardwareEntry, read_hardware_file
 from blis_sim.catalog.paths import configs_dir, read_shipped_yaml
 from blis_sim.errors import CatalogError, unknown_name
 
+_COUNTS = frozenset({"num_sms", "flash_attention_version"})
 _VENDOR_WORDS = frozenset({"nvidia", "amd", "geforce", "tesla", "instinct", "gpu"})
 
 
@@ -84,6 +85,11 @@ class GpuSpec:
         GPU-to-GPU link, both directions together, GB/s; None = PCIe only, or not known.
     tdp_w : float or None
         Board power, W.
+    num_sms : int or None
+        Streaming multiprocessors (compute units); None = not known.
+    flash_attention_version : int or None
+        The FlashAttention vLLM takes on this architecture for 16-bit caches: 2 or 3; None = other
+        kernels, or not known.
     notes : str
         Remarks.
     source : str
@@ -101,6 +107,8 @@ class GpuSpec:
     memory_gib_is_estimate: bool = False
     nvlink_gb_per_s: float | None = None
     tdp_w: float | None = None
+    num_sms: int | None = None
+    flash_attention_version: int | None = None
     notes: str = ""
     source: str = field(default="", compare=False)
 
@@ -126,7 +134,7 @@ def list_gpus() -> tuple[GpuSpec, ...]:
 
 def _from_yaml(entry: dict[str, Any], shared: dict[str, float], source: str) -> GpuSpec:
     own: dict[str, Any] = {
-        key: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        key: float(value) if type(value) is int and key not in _COUNTS else value
         for key, value in entry.items()
     }
     constants = {

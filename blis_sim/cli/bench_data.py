@@ -212,8 +212,10 @@ def _as_text(explanation: Explanation) -> str:
         f"measured on {explanation.measured_on})",
         f"shape       {_shapes_text(explanation)}",
         f"lookup      {explanation.how}",
-        "",
     ]
+    if explanation.context_us:
+        lines.append(f"context     {explanation.context_us:.4g} us more, by whole waves of tiles")
+    lines.append("")
     rows = [
         (
             _dashed(point.shape),

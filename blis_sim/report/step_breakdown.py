@@ -157,8 +157,9 @@ def break_down(
     Notes
     -----
     Attention is launched once for the whole batch. A chunk of a prompt counts with what it
-    takes beyond its launch, at least with its bound, see `RooflineV2Model`; launching is a
-    line of its own where decode attention does not hide it.
+    takes beyond its launch, at least with its bound, see `RooflineV2Model`. Launching is a
+    line of its own where decode attention does not hide it; so are, in the same line, SMs that
+    idle because a launch has too few blocks.
     """
     num_decodes = sum(each.num_requests for each in decodes)
     context = sum(each.num_requests * each.context_tokens for each in decodes)
@@ -169,13 +170,13 @@ def break_down(
         *_kernel_lines(timer, forward.token_kernels(num_tokens)),
         *_kernel_lines(timer, forward.sampling_kernels(num_requests)),
     ]
-    decode_lines = list(_kernel_lines(timer, forward.decode_attention(num_decodes, context)))
-    lines += decode_lines
+    lines += _kernel_lines(timer, forward.decode_attention(num_decodes, context))
     for chunk, times in Counter(prefills).items():
         kernels = forward.prefill_attention(chunk.context_tokens, chunk.new_tokens)
         lines += _kernel_lines(timer, kernels, times)
+    batch = Batch(num_decodes, context, tuple(prefills))
     if prefills:
-        lines += _launch_line(model, sum(line.time_us for line in decode_lines))
+        lines += _launch_line(model, batch)
     if num_requests:
         layers = forward.spec.num_layers
         lines.append(
@@ -190,8 +191,7 @@ def break_down(
             )
         )
     lines.sort(key=lambda line: (GROUPS.index(line.group), -line.time_us, line.name))
-    step_time_us = model.step_time(Batch(num_decodes, context, tuple(prefills)))
-    return StepBreakdown(step_time_us, tuple(lines), Subtotal.of(lines))
+    return StepBreakdown(model.step_time(batch), tuple(lines), Subtotal.of(lines))
 
 
 def _kernel_lines(
@@ -218,22 +218,21 @@ def _kernel_lines(
         )
 
 
-def _launch_line(model: RooflineV2Model, decode_us: float) -> Iterator[StepLine]:
-    """Yield what launching attention takes beyond the decode attention of the same launch."""
-    timer = model.timer
-    attention = [
-        kernel
-        for kernel in model.forward.prefill_attention(0, 1)
-        if isinstance(kernel, PrefillAttention | MlaPrefillAttention)
-    ]
-    floor_us = sum(kernel.count * timer.prefill_floor_us(kernel) for kernel in attention)
-    if floor_us > decode_us:
+def _launch_line(model: RooflineV2Model, batch: Batch) -> Iterator[StepLine]:
+    """Yield what attention takes beyond the kernels shown."""
+    time_us = model.launch_us(batch)
+    if time_us > 0:
+        attention = [
+            kernel
+            for kernel in model.forward.prefill_attention(0, 1)
+            if isinstance(kernel, PrefillAttention | MlaPrefillAttention)
+        ]
         yield StepLine(
             group="attention",
             name="attention launch",
             shape="once a layer",
             count=sum(kernel.count for kernel in attention),
-            time_us=floor_us - decode_us,
+            time_us=time_us,
             bound_by="launch",
             evidence=Evidence("smallest measured prompt"),
         )

@@ -94,6 +94,8 @@ def _summary(explanation: Explanation, asked_shape: tuple[int, ...]) -> str:
         words.append(f"efficiency of {explanation.table_format}")
     if explanation.how in {explain.BEYOND, explain.BELOW}:
         words.append("extrapolated")
+    if explanation.context_us:
+        words.append("context in tiles")
     return ", ".join(words) or MEASURED
 
 

@@ -92,6 +92,18 @@ def test_figures_are_plausible() -> None:
         assert gpu.roofline_v1.bandwidth_tb_per_s == pytest.approx(gpu.hbm_gb_per_s / 1000)
 
 
+def test_attention_of_the_architectures() -> None:
+    """FlashAttention 3 is Hopper's, 2 that of Ampere, Ada and workstation Blackwell."""
+    gpus = {gpu.name: gpu for gpu in list_gpus()}
+    versions = {name: gpu.flash_attention_version for name, gpu in gpus.items()}
+    assert {name for name, version in versions.items() if version == 3} == {
+        name for name in gpus if name.startswith(("H1", "H2", "H8"))
+    }
+    assert {versions[name] for name in ("A100-80", "A10", "L40S", "RTX-PRO-6000")} == {2}
+    assert {versions[name] for name in ("T4", "V100-SXM2-32", "B200", "MI300X")} == {None}
+    assert (gpus["A100-80"].num_sms, gpus["RTX-PRO-6000"].num_sms) == (108, 188)
+
+
 def test_catalog_agrees_with_the_reference_table() -> None:
     """Every figure of the reference table is carried over; the gaps are marked estimates."""
     if not REFERENCE.is_file():

@@ -46,7 +46,11 @@ WIDTHS = st.sampled_from([64, 1000, 4096, 14_336])
 MICROSECONDS = st.floats(0.5, 5000).map(lambda us: round(us, 3))
 HEADS = st.sampled_from([(8, 2, 128), (8, 8, 64), (32, 4, 128), (7, 1, 64)])
 GPUS = st.sampled_from(
-    [make_gpu(), make_gpu("Bench-2", hbm_gb_per_s=300.0, fp8_tflops_dense=None)]
+    [
+        make_gpu(),
+        make_gpu("Bench-2", hbm_gb_per_s=300.0, fp8_tflops_dense=None),
+        make_gpu("Bench-3", num_sms=50, flash_attention_version=2),
+    ]
 )
 SOME = settings(max_examples=60, deadline=None)
 
@@ -166,7 +170,9 @@ def test_prefill_attention(
         tables = tables_of(Path(folder), gpu, on=make_gpu())
         us = tables.prefill_attention_us(shape, floats(context), floats(sizes), window=window)
         contexts = sorted({0, context // 2, context, context + 1})
-        over_context = tables.prefill_attention_us(shape, floats(contexts), floats(sizes[0]))
+        over_context = tables.prefill_attention_us(
+            shape, floats(contexts), floats(sizes[0]), window=window
+        )
     kernels = [PrefillAttention("", *asked, context, new, window) for new in sizes]
     assert_sound(us, [bound_us(kernel, "bf16", gpu) for kernel in kernels])
     assert np.all(np.diff(over_context) >= -1e-9 * over_context[:-1])

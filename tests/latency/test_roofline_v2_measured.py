@@ -8,14 +8,16 @@ from __future__ import annotations
 import csv
 import gzip
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from blis_sim.latency.base import Batch, PrefillChunk
+from blis_sim.report.step_breakdown import DecodeSet, break_down
 from blis_sim.transformer.attention import DecodeAttention, PrefillAttention
 
 from .roofline_v2_built import real_model
@@ -126,35 +128,109 @@ def test_lm_head_of_rtx_pro_6000() -> None:
     assert np.median(np.abs(found)) < 0.10
 
 
-def attention_errors(is_wanted: Callable[[int, int, int, int], bool]) -> list[float]:
-    """Return predicted over measured, less 1, of attention of one kind on an RTX PRO 6000."""
-    timer = real_model("Llama-3.1-8B-Instruct", "RTX-PRO-6000").timer
+def elementwise_errors(layer: str, kernel: str) -> list[float]:
+    """Return predicted over measured, less 1, of kernels of up to 128 tokens."""
+    rows = [row for row in rows_of(RTX.format("dense")) if row["layer"] == layer]
+    few = [int(row["tokens"]) <= 128 for row in rows]
+    found = rtx_errors("dense", {layer: kernel}, "tokens", layer)
+    return [error for error, is_small in zip(found, few, strict=True) if is_small]
+
+
+def test_small_elementwise_kernels_of_rtx_pro_6000() -> None:
+    """Up to 128 tokens a launch is all they take: mean of the median errors below 15 %.
+
+    With more tokens the activations come from an L2 cache of 128 MB, faster than any memory,
+    and the bound does not allow that.
+    """
+    own = {
+        "layernorm": "norm",
+        "rotary_emb": "rope_and_cache",
+        "act_fn": "activation",
+        "embedding": "embedding",
+    }
+    medians = [np.median(np.abs(elementwise_errors(*pair))) for pair in own.items()]
+    assert np.mean(medians) < 0.15
+
+
+class AttentionRow(NamedTuple):
+    """One measured launch."""
+
+    new: int
+    context: int
+    decodes: int
+    length: int
+    """Tokens each decode attends to."""
+    time_us: float
+
+
+@cache
+def attention_rows() -> tuple[AttentionRow, ...]:
     columns = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
+    return tuple(
+        AttentionRow(*(int(row[name]) for name in columns), float(row["time_us"]))
+        for row in rows_of(RTX.format("attention"))
+    )
+
+
+def attention_errors(rows: Iterable[AttentionRow]) -> list[float]:
+    """Return predicted over measured, less 1, of kernels of one kind on an RTX PRO 6000."""
+    timer = real_model("Llama-3.1-8B-Instruct", "RTX-PRO-6000").timer
     found = []
-    for row in rows_of(RTX.format("attention")):
-        new, context, decodes, length = (int(row[name]) for name in columns)
-        if is_wanted(new, context, decodes, length):
-            kernel = (
-                PrefillAttention("", 32, 8, 128, context, new)
-                if new
-                else DecodeAttention("", 32, 8, 128, decodes, decodes * (length - 1))
-            )
-            found.append(timer.time_us(kernel) / float(row["time_us"]) - 1)
+    for row in rows:
+        kernel = (
+            PrefillAttention("", 32, 8, 128, row.context, row.new)
+            if row.new
+            else DecodeAttention("", 32, 8, 128, row.decodes, row.decodes * (row.length - 1))
+        )
+        found.append(timer.time_us(kernel) / row.time_us - 1)
     return found
 
 
 def test_decode_attention_of_rtx_pro_6000() -> None:
     """1 to 256 decodes at 16 to 16k tokens: median error below 10 %."""
-    found = attention_errors(lambda new, _context, _decodes, _length: not new)
+    found = attention_errors(row for row in attention_rows() if not row.new)
     assert len(found) == 171
     assert np.median(np.abs(found)) < 0.10
 
 
-def test_prefill_attention_of_rtx_pro_6000() -> None:
-    """Chunks of 256 tokens and more on contexts up to 16k: median error below 10 %."""
-    found = attention_errors(lambda new, _context, decodes, _length: new >= 256 and not decodes)
-    assert len(found) == 111
-    assert np.median(np.abs(found)) < 0.10
+@pytest.mark.parametrize(("fewest", "most", "number"), [(1, 255, 122), (256, 2048, 111)])
+def test_prefill_attention_of_rtx_pro_6000(fewest: int, most: int, number: int) -> None:
+    """Chunks of 16 to 2048 tokens on contexts up to 16k: median error below 6 %, p95 below 15."""
+    rows = [row for row in attention_rows() if fewest <= row.new <= most and not row.decodes]
+    assert len(rows) == number
+    found = np.abs(attention_errors(rows))
+    assert np.median(found) < 0.06
+    assert np.percentile(found, 95) < 0.15
+
+
+def fused_errors(rows: Iterable[AttentionRow]) -> list[float]:
+    """Return predicted over measured, less 1, of launches with a chunk and decodes."""
+    model = real_model("Llama-3.1-8B-Instruct", "RTX-PRO-6000")
+    layers = model.forward.spec.num_layers
+    found = []
+    for row in rows:
+        step = break_down(
+            model,
+            [PrefillChunk(row.context, row.new)],
+            [DecodeSet(row.decodes, row.length - 1)],
+        )
+        attention_us = sum(line.time_us for line in step.groups()["attention"]) / layers
+        found.append(attention_us / row.time_us - 1)
+    return found
+
+
+def test_attention_of_prompts_and_decodes_on_rtx_pro_6000() -> None:
+    """Every twentieth of 18,960 launches: median error below 10 %.
+
+    From 64 decodes and 200,000 tokens on the query heads of a group no longer find each other's
+    keys in the cache, which is not modelled: there the prediction is about half.
+    """
+    rows = [row for row in attention_rows() if row.new and row.decodes]
+    assert len(rows) == 18_960
+    rows = rows[::20]
+    assert np.median(np.abs(fused_errors(rows))) < 0.10
+    usual = [row for row in rows if row.decodes * row.length <= 65_536]
+    assert np.median(np.abs(fused_errors(usual))) < 0.08
 
 
 def test_servers() -> None:

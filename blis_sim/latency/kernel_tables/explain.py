@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,7 +52,8 @@ class UsedPoint(NamedTuple):
     us: float
     """What the kernel asked for would take there."""
     weight: float
-    """Inside the grid the time asked for is the sum of weight times ``us``, or the bound."""
+    """Inside the grid the time asked for is the sum of weight times ``us``, and
+    ``context_us``, or the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,9 @@ class Explanation:
         The cells used.
     is_at_bound : bool
         Whether the bound decided, because measurement or carried efficiency were faster.
+    context_us : float
+        Of attention in tiles: what passing the context adds to the points, at the rate of the
+        largest measured prompts and with the SMs the last tiles leave idle; else 0.
     """
 
     operation: str
@@ -101,6 +105,7 @@ class Explanation:
     how: str
     points: tuple[UsedPoint, ...]
     is_at_bound: bool
+    context_us: float = 0.0
 
     @property
     def efficiency(self) -> float:
@@ -171,19 +176,23 @@ def explain_prefill(
     request = _attention_request(shape, formats) | {"context": context, "new": new}
     if window is not None:
         request["window"] = window
-    return _explained(
+    tiles = tables.tiles(shape, formats)
+    explained = _explained(
         tables,
         fit,
         _Asked(
             fit.match.file.operation,
             request,
             1,
-            area,
+            float(twice_attended(floats(new), window)) if tiles else area,
             us,
             max(compute_us, memory_us),
             "compute" if compute_us >= memory_us else "memory",
         ),
     )
+    if tiles is None:
+        return explained
+    return replace(explained, context_us=tiles.context_us(context, new, window))
 
 
 def explain_moe(

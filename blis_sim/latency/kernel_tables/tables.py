@@ -24,6 +24,7 @@ from blis_sim.latency.kernel_tables.shapes import (
     LatentShape,
     WeightFormat,
 )
+from blis_sim.latency.kernel_tables.tiles import tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from blis_sim.latency.kernel_tables.fit import Fit
     from blis_sim.latency.kernel_tables.lines import Line
     from blis_sim.latency.kernel_tables.source import Source
+    from blis_sim.latency.kernel_tables.tiles import Tiles
 
 ELEMENTWISE_EFFICIENCY = 0.8
 """Share of the memory bandwidth elementwise kernels reach: ``mem_bw_empirical_scaling_factor``
@@ -83,6 +85,7 @@ class KernelTables:
         self._link_sources = sources if link_sources is None else link_sources
         self._fits: dict[Hashable, Fit] = {}
         self._lines: dict[Hashable, Line] = {}
+        self._tiles: dict[Hashable, Tiles | None] = {}
 
     @classmethod
     def load(cls, folder: Path, gpu: GpuSpec) -> KernelTables:
@@ -225,14 +228,35 @@ class KernelTables:
         Notes
         -----
         Measured are whole prompts, without context. A chunk takes the time of the prompt with
-        as many (query, key) pairs, at least that of moving its bytes.
+        as many (query, key) pairs, or, where attention is divided into tiles, that of its
+        new tokens and what passing the context adds, see ``tiles``; at least that of moving
+        its bytes.
         """
         context, new = floats(context), floats(new)
         line = self.prefill_fit(shape, formats).surface.line(batch)
-        area = twice_attended(context + new, window) - twice_attended(context, window)
+        tiles = self.tiles(shape, formats)
+        if tiles is None:
+            area = twice_attended(context + new, window) - twice_attended(context, window)
+            us = line.at(area)
+        else:
+            added = [
+                tiles.context_us(int(s), int(n), window, num_chunks=batch)
+                for s, n in np.broadcast(context, new)
+            ]
+            us = line.at(twice_attended(new, window)) + floats(added).reshape(
+                np.broadcast(context, new).shape
+            )
         kept = context if window is None else np.minimum(context, window)
         memory_us = chunk_memory_us(self.gpu, shape, formats, kept, new)
-        return np.maximum(line.at(area), batch * memory_us)
+        return np.maximum(us, batch * memory_us)
+
+    def tiles(self, shape: HeadShape | ExpandedShape, formats: Formats = _FORMATS) -> Tiles | None:
+        """Return how attention fills the GPU; None where its kernels share out keys."""
+        key = (shape, formats)
+        if key not in self._tiles:
+            fit = self.prefill_fit(shape, formats)
+            self._tiles[key] = tiles_of(self.gpu, shape, formats, fit)
+        return self._tiles[key]
 
     def prefill_fit(self, shape: HeadShape | ExpandedShape, formats: Formats = _FORMATS) -> Fit:
         """Return the times of whole prompts over ``s**2`` with what they rest on."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from blis_sim.latency.kernel_tables.arrays import FloatArray
     from blis_sim.latency.kernel_tables.lines import Line
     from blis_sim.latency.kernel_tables.tables import KernelTables
+    from blis_sim.latency.kernel_tables.tiles import Tiles
 
 
 class QuickLine:
@@ -82,15 +83,29 @@ class ChunkTimes(NamedTuple):
     """Least time of the products of half a pair."""
     us_per_query: float
     us_per_kv: float
+    tiles: Tiles | None = None
+    """How attention fills the GPU, where it is divided into tiles."""
 
-    def beyond_floor_us(self, context_tokens: int, new_tokens: int) -> float:
-        """Return what a chunk takes beyond the launch, at least what the GPU's roofs demand."""
+    def beyond_floor_us(
+        self, context_tokens: int, new_tokens: int, *, is_alone: bool = False
+    ) -> float:
+        """Return what a chunk takes beyond the launch, at least what the GPU's roofs demand.
+
+        ``is_alone``: with the SMs that its tiles leave idle and nothing else fills; its
+        traffic, too, then overlaps the launch.
+        """
         window = self.window
         pairs = twice_causal_pairs(context_tokens, new_tokens, window)
         kept = context_tokens if window is None else min(context_tokens, window)
         memory_us = new_tokens * self.us_per_query + (kept + new_tokens) * self.us_per_kv
-        line = self.line
-        return max(line.at(pairs) - line.least_us, pairs * self.us_per_pair, memory_us)
+        line, tiles = self.line, self.tiles
+        if tiles is None:
+            us = line.at(pairs)
+        else:
+            us = line.at(twice_causal_pairs(0, new_tokens, window))
+            us += tiles.context_us(context_tokens, new_tokens, window, is_alone=is_alone)
+        bound_us = max(pairs * self.us_per_pair, memory_us)
+        return max(us, bound_us) - line.least_us if is_alone else max(us - line.least_us, bound_us)
 
 
 class KernelTimer:
@@ -188,6 +203,7 @@ class KernelTimer:
             cost.flops_per_pair / 2 / peak_flops_per_us(self.gpu, kernel.compute_dtype),
             cost.query_bytes / bytes_per_us,
             cost.kv_bytes / bytes_per_us,
+            self.tables.tiles(shape, formats),
         )
 
     def _prefill_line(self, kernel: PrefillAttention | MlaPrefillAttention) -> QuickLine:

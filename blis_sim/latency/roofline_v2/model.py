@@ -8,6 +8,7 @@ import numpy as np
 
 from blis_sim.latency.roofline_v2.decode_time import DecodeTimes
 from blis_sim.latency.roofline_v2.kernel_time import ChunkTimes, KernelTimer
+from blis_sim.latency.roofline_v2.tiled_attention import TiledAttention
 from blis_sim.transformer.attention import (
     DecodeAttention,
     MlaDecodeAttention,
@@ -34,7 +35,8 @@ class RooflineV2Model:
 
     All tokens of a step go through the GEMMs together. Attention is one launch for the whole
     batch, as vLLM's backends do it: what launching costs is counted once, and each prompt chunk
-    adds what it takes beyond that, at least what the GPU's peak and bandwidth demand.
+    adds what it takes beyond that, at least what the GPU's peak and bandwidth demand. With
+    FlashAttention 2 requests share the SMs tile by tile, see ``TiledAttention``.
 
     Times are added up in whole nanoseconds and rounded to microseconds, a half up.
 
@@ -60,6 +62,8 @@ class RooflineV2Model:
         self._chunk_ns: dict[tuple[int, int], int] = {}
         self._floor_ns: int | None = None
         self._attention_of_chunks: list[tuple[int, ChunkTimes]] | None = None
+        self._tiled: list[TiledAttention] = []
+        """By kind of layer, where attention is divided into tiles; filled with the floor."""
 
     # -- the protocol ---------------------------------------------------------
 
@@ -81,6 +85,8 @@ class RooflineV2Model:
             for chunk in batch.prefills:
                 num_tokens += chunk.new_tokens
                 total_ns += self._chunk(chunk.context_tokens, chunk.new_tokens)
+            if self._tiled:
+                total_ns = self._tiled_ns(batch)
             num_requests += len(batch.prefills)
         if not num_requests:
             return 1
@@ -120,7 +126,35 @@ class RooflineV2Model:
         """Return the time of a preemption: none."""
         return 0
 
+    def launch_us(self, batch: Batch) -> float:
+        """Return what attention takes beyond the kernels of a step with prompts, us, >= 0.
+
+        Launching it, as far as decode attention does not hide that, and SMs that idle because
+        blocks are few or of unequal length.
+        """
+        decode_ns = 0
+        if batch.num_decodes:
+            decode_ns, _, lines = self._decodes(batch.num_decodes)
+            tokens = batch.sum_decode_context + batch.num_decodes
+            decode_ns += sum(line.at(tokens) for line in lines)
+        floor_ns = self._prefill_floor()
+        if not self._tiled:
+            return max(0, floor_ns - decode_ns) / 1000
+        chunks_ns = sum(self._chunk(*chunk) for chunk in batch.prefills)
+        return (self._tiled_ns(batch) - decode_ns - chunks_ns) / 1000
+
     # -- parts ----------------------------------------------------------------
+
+    def _tiled_ns(self, batch: Batch) -> int:
+        """Return the nanoseconds of tiled attention in a step with prompts."""
+        num_decodes = batch.num_decodes
+        tokens = batch.sum_decode_context + num_decodes
+        lines = self._decodes(num_decodes)[2] if num_decodes else [None] * len(self._tiled)
+        total_ns = 0.0
+        for kind, line in zip(self._tiled, lines, strict=True):
+            decode_ns = 0 if line is None else line.at(tokens)
+            total_ns += kind.step_ns(batch.prefills, num_decodes, tokens, decode_ns)
+        return round(total_ns)
 
     def _tokens(self, num_tokens: int) -> int:
         """Return the nanoseconds of all that depends on the tokens of the step alone."""
@@ -203,6 +237,11 @@ class RooflineV2Model:
     def _prefill_floor(self) -> int:
         """Return the nanoseconds that launching attention costs in a step with prompts."""
         if self._floor_ns is None:
+            self._tiled = [
+                TiledAttention(times, count)
+                for count, times in self._chunk_times()
+                if times.tiles is not None
+            ]
             floor_us = 0.0
             for kernel in self.forward.prefill_attention(0, 1):
                 if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
