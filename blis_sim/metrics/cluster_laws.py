@@ -16,7 +16,9 @@ def cluster_violations(run: RunData) -> Iterator[str]:
     """Yield each law that is broken; without a cluster its columns must be absent."""
     yield from _fleet_violations(run)
     yield from _gateway_violations(run)
+    yield from _prefill_violations(run)
     yield from _transfer_violations(run)
+    yield from _transfer_count_violations(run)
     yield from _scaling_violations(run)
     yield from _decision_violations(run)
 
@@ -100,14 +102,11 @@ def _open_times(run: RunData) -> tuple[Int64Array, Int64Array]:
     return ready_us, np.array(ends, dtype=np.int64)
 
 
-def _transfer_violations(run: RunData) -> Iterator[str]:
-    """Scheduled <= handed over <= transferred <= last token, of two or more."""
-    columns = run.requests
-    prefill, handed_over = columns.prefill_instance, columns.handed_over_us
-    was_handed_over = handed_over != ABSENT
-    was_transferred = columns.transferred_us != ABSENT
+def _prefill_violations(run: RunData) -> Iterator[str]:
+    """Another instance computes the prompt, and hands it over."""
+    columns, num_instances = run.requests, len(run.instances)
+    prefill = columns.prefill_instance
     has_prefill = prefill != ABSENT
-    num_instances = len(run.instances)
     yield from broken(
         columns,
         has_prefill & ((prefill < 0) | (prefill >= num_instances)),
@@ -120,9 +119,17 @@ def _transfer_violations(run: RunData) -> Iterator[str]:
     )
     yield from broken(
         columns,
-        was_handed_over & ~has_prefill,
+        (columns.handed_over_us != ABSENT) & ~has_prefill,
         "a request that was handed over must have prefill_instance",
     )
+
+
+def _transfer_violations(run: RunData) -> Iterator[str]:
+    """Scheduled <= handed over <= transferred <= last token, of two or more."""
+    columns = run.requests
+    handed_over = columns.handed_over_us
+    was_handed_over = handed_over != ABSENT
+    was_transferred = columns.transferred_us != ABSENT
     yield from broken(
         columns,
         was_handed_over & (handed_over < columns.scheduled_us),
@@ -143,7 +150,7 @@ def _transfer_violations(run: RunData) -> Iterator[str]:
     )
     yield from broken(
         columns,
-        several & has_prefill & ~was_transferred,
+        several & (columns.prefill_instance != ABSENT) & ~was_transferred,
         "a request with two tokens or more and prefill_instance must have transferred_us",
     )
     in_transfer = columns.status == Status.IN_TRANSFER
@@ -152,7 +159,6 @@ def _transfer_violations(run: RunData) -> Iterator[str]:
         in_transfer & (~was_handed_over | was_transferred),
         "a request in transfer must have been handed over and not yet transferred",
     )
-    yield from _transfer_count_violations(run)
 
 
 def _transfer_count_violations(run: RunData) -> Iterator[str]:
