@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,7 +96,7 @@ def nearest_shape(wanted: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) ->
     return min(shapes, key=lambda shape: (log_distance(wanted, shape), shape))
 
 
-def shares_around(wanted: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) -> list[Share]:
+def shares_around(wanted: tuple[int, ...], shapes: Collection[tuple[int, ...]]) -> list[Share]:
     """Return the measured shapes around a shape, with weights.
 
     The nearest one on each side: with more k, less k, more n, less n. Each counts by the
@@ -107,7 +107,7 @@ def shares_around(wanted: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) ->
     ----------
     wanted : tuple of int
         The shape asked for.
-    shapes : iterable of tuple of int
+    shapes : collection of tuple of int
         The measured ones, at least one.
 
     Returns
@@ -120,10 +120,10 @@ def shares_around(wanted: tuple[int, ...], shapes: Iterable[tuple[int, ...]]) ->
     ``scripts/leave_one_out.py`` measures how well this and the nearest shape alone predict
     measured shapes that were left out.
     """
+    if wanted in shapes:
+        return [Share(wanted, 1.0)]
     nearest: dict[tuple[int, bool], tuple[float, tuple[int, ...]]] = {}
     for shape in shapes:
-        if shape == wanted:
-            return [Share(shape, 1.0)]
         steps = [math.log(b / a) for a, b in zip(wanted, shape, strict=True)]
         found = (math.hypot(*steps), shape)
         longest = max(map(abs, steps)) * _DIAGONAL
@@ -142,10 +142,11 @@ def find_match(
     wanted: tuple[int, ...],
     formats: Sequence[tuple[str, str]],
 ) -> Match:
-    """Return the measured kernel that answers for a kernel.
+    """Return the measured kernel that answers for a kernel; of a GEMM the table alone.
 
     The first source that has the operation answers. There the formats count before the
-    shape: a kernel of another shape in the same format is the same code.
+    shape: a kernel of another shape in the same format is the same code. A table of GEMMs has
+    many shapes, and ``shares_around`` chooses among them.
 
     Parameters
     ----------
@@ -170,8 +171,7 @@ def find_match(
             if not fitting:
                 continue
             if operation == "gemm":
-                file = fitting[0]
-                return Match(source, file, nearest_shape(wanted, source.series(file)))
+                return Match(source, fitting[0], wanted)
             shape = nearest_shape(wanted, [file.shape for file in fitting])
             file = next(file for file in fitting if file.shape == shape)
             return Match(source, file, shape)
