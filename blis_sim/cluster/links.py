@@ -11,56 +11,78 @@ A transfer that cannot use its share of one card leaves it unused: the others do
       |--- latency ---|------- bytes flow, shared ------|
        takes no share            n counts it
 
-Arithmetic is exact. Rates change at whole microseconds only, so what remains of a transfer is
-its bytes less whole multiples of ``bandwidth / n``: its denominator divides the bandwidths'
-denominators times the least common multiple of the numbers of sharers it met. Where that
-exceeds 2**64 (about 40 different numbers) what remains is rounded up to 2**-20 byte.
+Bytes are counted in integer parts of 2**-40, and rates are quotients of integers. Rates change
+at whole microseconds only; what has flowed by then is rounded to a part, so after any number of
+changes a transfer is off by less than a part for each. One that has less than 2**-20 byte left
+has ended: an end that falls on a whole microsecond is not missed by a rounded third of a byte.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
-from heapq import heappop, heappush
-from math import ceil, isinf
+from heapq import heapify, heappop, heappush
+from math import isinf
+from typing import TYPE_CHECKING
 
 from blis_sim.cluster.exact import as_written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FAR_US = 1 << 62
 """A time no run reaches."""
 
-_MAX_DENOMINATOR = 1 << 64
-_ROUNDED_DENOMINATOR = 1 << 20
+_PARTS_PER_BYTE = 1 << 40
+_NEGLIGIBLE_PARTS = 1 << 20
+
+_MAX_STALE = 64
+"""Former ends that are kept beside four for each transfer."""
 
 
 @dataclass(slots=True)
 class _Transfer:
-    """One transfer; ``remaining_bytes`` were left at ``since_us``."""
+    """One transfer; ``left`` parts were to be sent at ``since_us``.
+
+    The rate is ``parts / per_us`` parts per microsecond.
+    """
 
     source: int
     destination: int
-    remaining_bytes: Fraction
+    left: int
     since_us: int
-    bytes_per_us: Fraction = Fraction(0)
+    parts: int = 0
+    per_us: int = 1
     end_us: int = FAR_US
 
-    def settle(self, now_us: int) -> None:
-        """Take off what has flowed since ``since_us``."""
-        if now_us == self.since_us:
-            return
-        left = self.remaining_bytes - self.bytes_per_us * (now_us - self.since_us)
-        if left.denominator > _MAX_DENOMINATOR:
-            left = Fraction(ceil(left * _ROUNDED_DENOMINATOR), _ROUNDED_DENOMINATOR)
-        self.remaining_bytes, self.since_us = left, now_us
+    def set_rate(self, now_us: int, parts: int, per_us: int) -> None:
+        """Take off what has flowed, and go on at another rate."""
+        if now_us > self.since_us:
+            self.left -= self.parts * (now_us - self.since_us) // self.per_us
+            self.since_us = now_us
+        self.parts, self.per_us = parts, per_us
+        to_send = max(0, self.left - _NEGLIGIBLE_PARTS + 1)
+        self.end_us = now_us - (-to_send * per_us // parts)  # rounded up
 
 
-@dataclass(slots=True)
-class _Card:
-    """A network card; ``bytes_per_us`` in each direction, None = no limit."""
+class _Direction:
+    """One direction of a network card: a bandwidth, and who shares it.
 
-    bytes_per_us: Fraction | None
-    sent: dict[int, _Transfer]
-    received: dict[int, _Transfer]
+    Attributes
+    ----------
+    parts, per_us : int
+        Its bandwidth is ``parts / per_us`` parts per microsecond; 0 parts = no limit.
+    transfers : dict
+        What flows here, by number.
+    """
+
+    __slots__ = ("parts", "per_us", "transfers")
+
+    def __init__(self, bytes_per_us: float) -> None:
+        self.parts, self.per_us = 0, 1
+        if not isinf(bytes_per_us):
+            exact = as_written(bytes_per_us) * _PARTS_PER_BYTE
+            self.parts, self.per_us = exact.numerator, exact.denominator
+        self.transfers: dict[int, _Transfer] = {}
 
 
 class Links:
@@ -77,7 +99,8 @@ class Links:
 
     def __init__(self, latency_us: int) -> None:
         self._latency_us = latency_us
-        self._cards: dict[int, _Card] = {}
+        self._sending: dict[int, _Direction] = {}
+        self._receiving: dict[int, _Direction] = {}
         # Where a transfer is: in its latency, flowing, or at its end, by the time of that.
         self._coming: dict[int, _Transfer] = {}
         self._flowing: dict[int, _Transfer] = {}
@@ -96,8 +119,8 @@ class Links:
         bytes_per_us : float
             Bandwidth of each direction, > 0; infinite = no limit.
         """
-        limit = None if isinf(bytes_per_us) else as_written(bytes_per_us)
-        self._cards[instance] = _Card(limit, {}, {})
+        self._sending[instance] = _Direction(bytes_per_us)
+        self._receiving[instance] = _Direction(bytes_per_us)
 
     def start(
         self, transfer_id: int, source: int, destination: int, num_bytes: int, now_us: int
@@ -119,7 +142,8 @@ class Links:
         """
         self._advance(now_us)
         flows_us = now_us + self._latency_us
-        self._coming[transfer_id] = _Transfer(source, destination, Fraction(num_bytes), flows_us)
+        parts = num_bytes * _PARTS_PER_BYTE
+        self._coming[transfer_id] = _Transfer(source, destination, parts, flows_us)
         heappush(self._flows, (flows_us, transfer_id))
         self._advance(now_us)
 
@@ -133,7 +157,7 @@ class Links:
         """
         self._advance(now_us)
         if transfer_id in self._flowing:
-            self._leave(transfer_id, now_us)
+            self._share(self._leave(transfer_id), now_us)
         elif transfer_id in self._coming:
             del self._coming[transfer_id]
         else:
@@ -172,56 +196,62 @@ class Links:
     def _advance(self, now_us: int) -> None:
         """Let flows begin and end in the order of time, until now inclusive.
 
-        What happens at one instant changes the rates after it, whatever comes first.
+        Rates are set anew when all that happens at an instant has happened.
         """
         while True:
-            flow_us, end_us = self._next_flow_us(), self._next_flow_end_us()
-            if min(flow_us, end_us) > now_us:
+            instant_us = min(self._next_flow_us(), self._next_flow_end_us())
+            if instant_us > now_us:
                 return
-            if end_us <= flow_us:
+            touched: list[_Direction] = []
+            while self._next_flow_end_us() == instant_us:
                 _, transfer_id = heappop(self._ends)
-                self._leave(transfer_id, end_us)
-                self._ended[transfer_id] = end_us
-            else:
+                touched += self._leave(transfer_id)
+                self._ended[transfer_id] = instant_us
+            while self._next_flow_us() == instant_us:
                 _, transfer_id = heappop(self._flows)
-                self._join(transfer_id, flow_us)
+                touched += self._join(transfer_id, instant_us)
+            self._share(touched, instant_us)
 
-    def _join(self, transfer_id: int, now_us: int) -> None:
+    def _join(self, transfer_id: int, now_us: int) -> tuple[_Direction, ...]:
+        """Let bytes flow; return the directions that have another number of sharers now."""
         transfer = self._coming.pop(transfer_id)
-        source, destination = self._cards[transfer.source], self._cards[transfer.destination]
-        if source.bytes_per_us is None and destination.bytes_per_us is None:
+        source, destination = self._directions(transfer)
+        if not source.parts and not destination.parts:
             self._ended[transfer_id] = now_us
-            return
+            return ()
         self._flowing[transfer_id] = transfer
-        source.sent[transfer_id] = transfer
-        destination.received[transfer_id] = transfer
-        self._share(source, destination, now_us)
+        source.transfers[transfer_id] = transfer
+        destination.transfers[transfer_id] = transfer
+        return source, destination
 
-    def _leave(self, transfer_id: int, now_us: int) -> None:
-        transfer = self._flowing.pop(transfer_id)
-        source, destination = self._cards[transfer.source], self._cards[transfer.destination]
-        del source.sent[transfer_id]
-        del destination.received[transfer_id]
-        self._share(source, destination, now_us)
+    def _leave(self, transfer_id: int) -> tuple[_Direction, ...]:
+        """Let no more bytes flow; return the directions that have fewer sharers now."""
+        source, destination = self._directions(self._flowing.pop(transfer_id))
+        del source.transfers[transfer_id]
+        del destination.transfers[transfer_id]
+        return source, destination
 
-    def _share(self, source: _Card, destination: _Card, now_us: int) -> None:
-        """Set the rates of all whose number of sharers may have changed."""
-        for transfer_id, transfer in (source.sent | destination.received).items():
-            transfer.settle(now_us)
-            transfer.bytes_per_us = rate = self._rate(transfer)
-            end_us = now_us + ceil(transfer.remaining_bytes / rate)
-            if end_us != transfer.end_us:
-                transfer.end_us = end_us
-                heappush(self._ends, (end_us, transfer_id))
+    def _share(self, touched: Iterable[_Direction], now_us: int) -> None:
+        """Set the rates of all that flow in these directions."""
+        changed: dict[int, _Transfer] = {}
+        for direction in dict.fromkeys(touched):
+            changed |= direction.transfers
+        for transfer_id, transfer in changed.items():
+            former_end_us = transfer.end_us
+            self._set_rate(transfer, now_us)
+            if transfer.end_us != former_end_us:
+                heappush(self._ends, (transfer.end_us, transfer_id))
+        if len(self._ends) > 4 * len(self._flowing) + _MAX_STALE:
+            self._ends = [(flow.end_us, number) for number, flow in self._flowing.items()]
+            heapify(self._ends)
 
-    def _rate(self, transfer: _Transfer) -> Fraction:
-        source, destination = self._cards[transfer.source], self._cards[transfer.destination]
-        shares = [
-            card.bytes_per_us / num_sharers
-            for card, num_sharers in (
-                (source, len(source.sent)),
-                (destination, len(destination.received)),
-            )
-            if card.bytes_per_us is not None
-        ]
-        return min(shares)
+    def _set_rate(self, transfer: _Transfer, now_us: int) -> None:
+        source, destination = self._directions(transfer)
+        parts, per_us = source.parts, source.per_us * len(source.transfers)
+        other, other_per_us = destination.parts, destination.per_us * len(destination.transfers)
+        if not parts or (other and other * per_us < parts * other_per_us):
+            parts, per_us = other, other_per_us
+        transfer.set_rate(now_us, parts, per_us)
+
+    def _directions(self, transfer: _Transfer) -> tuple[_Direction, _Direction]:
+        return self._sending[transfer.source], self._receiving[transfer.destination]

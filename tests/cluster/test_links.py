@@ -62,6 +62,20 @@ def test_equal_transfers_end_together() -> None:
     assert ends(links, *[Planned(0, 1, 100)] * 3) == [30, 30, 30]
 
 
+def test_rounded_thirds_do_not_delay_an_end() -> None:
+    """There are three all the time, the third another one each microsecond: ends stay at 30."""
+    others = [Planned(0, 1, 100, start_us, start_us + 1) for start_us in range(29)]
+    got = ends(make_links(10, inf), *[Planned(0, 1, 100)] * 2, *others, Planned(0, 1, 100, 29))
+    assert got[:2] == [30, 30]
+
+
+def test_long_transfers_are_not_rounded_by_the_microsecond() -> None:
+    """After 3e9 us at a third of 10 bytes/us, 9e10 of 1e11 bytes are left, at 5 bytes/us."""
+    links = make_links(10, inf)
+    transfers = Planned(0, 1, 10**11), Planned(0, 1, 10**11), Planned(0, 1, 10**11, 0, 3 * 10**9)
+    assert ends(links, *transfers) == [21 * 10**9, 21 * 10**9, None]
+
+
 def test_directions_do_not_disturb_each_other() -> None:
     """Cards are full duplex."""
     links = make_links(10, 10)
