@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from blis_sim.cli.flag_command import (
     STDOUT,
     make_command,
     own_options,
-    read_settings,
     write_text,
 )
 from blis_sim.cli.flags import Flag, Typed
@@ -20,16 +19,20 @@ from blis_sim.cli.run_flags import run_flags
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from blis_sim.capacity.compare import ComparedRun
+    from blis_sim.capacity.compared import ComparedRun
     from blis_sim.cli.settings import Settings
     from blis_sim.config.scenario import Scenario
 
 HELP = "Simulate several deployments under the same load and put them side by side."
 _MORE = """
 Every combination of --models, --gpus, --tp and --rate is simulated, with the same requests at
-each rate. Lists have commas between their values, or the flag is repeated. One that cannot run,
-because its weights do not fit or its heads cannot be split, is a row with the reason. All other
-flags are those of blis run and hold for all.
+each rate. Lists have commas between their values, or the flag is repeated.
+
+Or whole scenarios: several --scenario, each with every value of --vary, and with --colocated
+those with prefill and decode pools beside the same GPUs without these roles.
+
+One that cannot run, because its weights do not fit or its heads cannot be split, is a row with
+the reason. All other flags are those of blis run and hold for all.
 """
 _PANEL = "What to compare"
 _LISTS = {
@@ -44,8 +47,8 @@ _HELP_OF = {
     "--tp": "GPUs that share every layer (1).",
     "--rate": "Requests per second (1; of a trace its own).",
 }
+_SEVERAL = "Several are compared, each named by its file."
 _NOT_OF_RUN = ("--dry-run",)
-_MOST_RUNS = 10_000
 
 
 def compare_flags() -> tuple[Flag, ...]:
@@ -71,7 +74,24 @@ def compare_flags() -> tuple[Flag, ...]:
         Flag(names=(name,), metavar=metavar, panel="Results", help=text)
         for name, metavar, text in results
     )
-    return (*lists, *_shared_flags(), *files, *_switches())
+    return (*lists, *_whole_scenarios(), *_shared_flags(), *files, *_switches())
+
+
+def _whole_scenarios() -> tuple[Flag, ...]:
+    return (
+        Flag(
+            names=("--vary",),
+            metavar="A.B=V1,V2",
+            panel=_PANEL,
+            help="One setting by its path and its values: a row for each, e.g. "
+            "cluster.routing=round-robin,least-loaded.",
+        ),
+        Flag(
+            names=("--colocated",),
+            panel=_PANEL,
+            help="Add the same GPUs without prefill and decode pools.",
+        ),
+    )
 
 
 def _chosen_apart(settings: Settings, value: str, name: str) -> None:
@@ -83,7 +103,9 @@ def _shared_flags() -> Iterator[Flag]:
     paths = [path for path, _ in _LISTS.values()]
     for flag in run_flags():
         is_of_result = flag.panel == "Results" and flag.names[0] != "--goodput"
-        if not is_of_result and flag.path not in paths and flag.names[0] not in _NOT_OF_RUN:
+        if flag.names[0] == "--scenario":
+            yield replace(flag, is_repeatable=True, help=f"{flag.help} {_SEVERAL}")
+        elif not is_of_result and flag.path not in paths and flag.names[0] not in _NOT_OF_RUN:
             yield flag
 
 
@@ -100,69 +122,43 @@ def _run(typed: Sequence[Typed]) -> None:
     import typer
 
     from blis_sim.capacity.compare import compare
+    from blis_sim.cli.compare_candidates import read_candidates
     from blis_sim.cli.progress import progress_bar
 
     options = own_options(typed)
-    scenarios, notices = _scenarios(typed, options)
-    _check_outputs(options, scenarios[0])
+    asked = read_candidates(typed, options)
+    _check_outputs(options, [candidate.scenario for candidate in asked.candidates])
     is_quiet = "--quiet" in options
-    rows = compare(scenarios, lambda total: progress_bar(total, is_wanted=not is_quiet))
-    _write(rows, options, scenarios[0].seed)
+    rows = compare(asked.candidates, lambda total: progress_bar(total, is_wanted=not is_quiet))
+    _write(rows, options)
     if not is_quiet:
-        for notice in notices:
+        for notice in asked.notices:
             note(notice)
-    _print(rows, options, scenarios[0].seed, is_quiet=is_quiet)
+    _print(rows, options, is_quiet=is_quiet)
     if not any(row.is_simulated for row in rows):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _scenarios(
-    typed: Sequence[Typed], options: dict[str, Any]
-) -> tuple[list[Scenario], list[str]]:
-    """Return every combination, the rates outermost, and how flags were read."""
-    choices = [_list_of(typed, name) for name in ("--models", "--rate", "--gpus", "--tp")]
-    num_runs = 1
-    for choice in choices:
-        num_runs *= len(choice)
-    if num_runs > _MOST_RUNS:
-        raise ConfigError(
-            f"--models, --gpus, --tp and --rate must be at most {_MOST_RUNS:,} combinations; got "
-            f"{num_runs:,}"
-        )
-    scenarios: list[Scenario] = []
-    notices: dict[str, None] = {}
-    for combination in product(*choices):
-        settings = read_settings(options)
-        settings.apply(typed)
-        for chosen in combination:
-            if chosen is not None:
-                settings.draft.set(chosen.flag.path, chosen.value, chosen.name)
-        scenarios.append(settings.build())
-        notices |= dict.fromkeys(settings.notices)
-    return scenarios, list(notices)
+def _inputs(options: Mapping[str, Any], scenarios: Sequence[Scenario]) -> Iterator[Path]:
+    """Yield the files that are read."""
+    yield from (Path(file) for file in options.get("--scenario", ()))
+    if "--policy-config" in options:
+        yield Path(options["--policy-config"])
+    for scenario in scenarios:
+        if scenario.workload.trace is not None:
+            yield scenario.workload.trace
+        pools = scenario.cluster.pools or ()
+        for latency in (scenario.latency, *(pool.latency for pool in pools)):
+            files = (latency.coefficients_file, latency.hardware_config)
+            yield from (file for file in files if file is not None)
 
 
-def _list_of(typed: Sequence[Typed], name: str) -> Sequence[Typed | None]:
-    """Return the values of a list, each once; None alone when it was not given."""
-    found: dict[str, Typed] = {}
-    for flag, spelling, value in typed:
-        if flag.names[0] != name:
-            continue
-        parts = [part.strip() for part in value.split(",")]
-        if not all(parts):
-            raise ConfigError(f"{spelling} must be values with commas between them; got {value!r}")
-        for part in parts:
-            found.setdefault(part.casefold(), Typed(flag, spelling, part))
-    return list(found.values()) or [None]
-
-
-def _check_outputs(options: Mapping[str, Any], scenario: Scenario) -> None:
+def _check_outputs(options: Mapping[str, Any], scenarios: Sequence[Scenario]) -> None:
     """Check, before the first run, that everything can be written."""
     from blis_sim.atomic import check_output_path
     from blis_sim.report.workload_plot import check_plot_path
 
-    inputs = (scenario.workload.trace, options.get("--scenario"))
-    taken = {Path(path).resolve(): "an input" for path in inputs if path is not None}
+    taken = {path.resolve(): "an input" for path in _inputs(options, scenarios)}
     to_stdout = [flag for flag in ("--json", "--csv") if options.get(flag) == STDOUT]
     if len(to_stdout) > 1:
         raise ConfigError("--csv must not be - together with --json -; give one of them a file")
@@ -182,11 +178,11 @@ def _check_outputs(options: Mapping[str, Any], scenario: Scenario) -> None:
         taken[path] = f"that of {flag}"
 
 
-def _write(rows: Sequence[ComparedRun], options: Mapping[str, Any], seed: int) -> None:
-    from blis_sim.report.compare_table import comparison_csv, comparison_json
+def _write(rows: Sequence[ComparedRun], options: Mapping[str, Any]) -> None:
+    from blis_sim.report.compare_files import comparison_csv, comparison_json
 
     if options.get("--json", STDOUT) != STDOUT:
-        write_text(comparison_json(rows, seed), options["--json"])
+        write_text(comparison_json(rows), options["--json"])
     if options.get("--csv", STDOUT) != STDOUT:
         write_text(comparison_csv(rows), options["--csv"])
     if "--plot" in options:
@@ -195,19 +191,14 @@ def _write(rows: Sequence[ComparedRun], options: Mapping[str, Any], seed: int) -
         draw_comparison(compare_plot(rows), options["--plot"])
 
 
-def _print(
-    rows: Sequence[ComparedRun], options: Mapping[str, Any], seed: int, *, is_quiet: bool
-) -> None:
-    from blis_sim.report.compare_table import (
-        comparison_csv,
-        comparison_json,
-        notes_of,
-        render_comparison,
-    )
+def _print(rows: Sequence[ComparedRun], options: Mapping[str, Any], *, is_quiet: bool) -> None:
+    from blis_sim.report.compare_files import comparison_csv, comparison_json
+    from blis_sim.report.compare_names import notes_of
+    from blis_sim.report.compare_table import render_comparison
 
     document = ""
     if options.get("--json") == STDOUT:
-        document = comparison_json(rows, seed)
+        document = comparison_json(rows)
     elif options.get("--csv") == STDOUT:
         document = comparison_csv(rows)
     if document:
@@ -215,4 +206,4 @@ def _print(
             note(text)
         write_text(document, STDOUT)
     elif not is_quiet:
-        write_text(render_comparison(rows, seed), STDOUT)
+        write_text(render_comparison(rows), STDOUT)

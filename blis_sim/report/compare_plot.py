@@ -9,12 +9,14 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blis_sim.atomic import atomic_write
-from blis_sim.capacity.compare import ComparedRun, comparability
+from blis_sim.capacity.compared import ComparedRun, comparability
 from blis_sim.errors import MissingExtraError
+from blis_sim.report.compare_names import deployment, short_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,25 +99,24 @@ class ComparePlot:
 
 
 def compare_plot(rows: Sequence[ComparedRun]) -> ComparePlot:
-    """Return what the figure of some rows shows; deployments without numbers are left out."""
-    models = list(dict.fromkeys(row.model for row in rows))
-    tps = {row.tensor_parallel_size for row in rows}
+    """Return what the figure of some rows shows; deployments without numbers are left out.
 
-    def name(row: ComparedRun) -> str:
-        words = [row.model.rpartition("/")[2]] if len(models) > 1 else []
-        words.append(row.gpu)
-        if len(tps) > 1:
-            words.append(f"TP {row.tensor_parallel_size}")
-        return " ".join(words)
+    Rows with a name are drawn as bars, whatever their rates.
+    """
+    models = list(dict.fromkeys(row.model for row in rows))
+    tps = list(dict.fromkeys(row.tensor_parallel_size for row in rows))
+    rates = _ascending({row.request_rate for row in rows if row.is_simulated})
+    is_named = any(row.name for row in rows)
+    name = partial(_name, with_model=len(models) > 1, with_tp=len(tps) > 1)
 
     simulated = [row for row in rows if row.is_simulated]
     names = tuple(dict.fromkeys(name(row) for row in simulated))
     absent = [each for each in dict.fromkeys(name(row) for row in rows) if each not in names]
-    rates = _ascending({row.request_rate for row in simulated})
-    by_place = {(name(row), row.request_rate): row for row in simulated}
+    drawn_rates = (None,) if is_named else rates
+    by_place = {(name(row), None if is_named else row.request_rate): row for row in simulated}
 
     def values(key: str) -> tuple[tuple[float | None, ...], ...]:
-        places = (((each, rate) for rate in rates) for each in names)
+        places = (((each, rate) for rate in drawn_rates) for each in names)
         return tuple(
             tuple(
                 by_place[place].metrics.get(key) if place in by_place else None for place in line
@@ -128,11 +129,22 @@ def compare_plot(rows: Sequence[ComparedRun]) -> ComparePlot:
         for title, unit, series in _PANELS
     )
     common = [models[0]] if len(models) == 1 else []
-    common += [f"TP {tp}" for tp in tps if len(tps) == 1]
+    common += [f"TP {tp}" for tp in tps if len(tps) == 1 and tp is not None]
     common += [f"{rate:g} requests/s" for rate in rates if len(rates) == 1 and rate is not None]
     notes = ["different latency models answered: not comparable"] if comparability(rows) else []
     notes += [f"not simulated: {', '.join(absent)}"] if absent else []
-    return ComparePlot(", ".join(common), "; ".join(notes), names, rates, panels)
+    return ComparePlot(", ".join(common), "; ".join(notes), names, drawn_rates, panels)
+
+
+def _name(row: ComparedRun, *, with_model: bool, with_tp: bool) -> str:
+    """Return the name of a row, or in what its deployment differs from others."""
+    if row.name:
+        return row.name
+    words = [short_model(row.model)] if with_model else []
+    words.append(deployment(row, with_tp=False))
+    if with_tp and row.tensor_parallel_size is not None:
+        words.append(f"TP {row.tensor_parallel_size}")
+    return " ".join(words)
 
 
 def _ascending(rates: set[float | None]) -> tuple[float | None, ...]:

@@ -1,35 +1,34 @@
-"""``blis compare``: deployments side by side, as text, CSV and JSON."""
+"""``blis compare``: deployments side by side, as text."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from blis_sim.capacity.compare import LATENCY_TAGS, METRICS, ComparedRun, comparability
-from blis_sim.metrics.definitions import metric_definitions
-from blis_sim.metrics.plain import to_plain
+from blis_sim.capacity.compared import ComparedRun
+from blis_sim.report.compare_names import deployment, notes_of, short_model
 from blis_sim.report.text_columns import text_columns
-from blis_sim.version import package_version
 
 WIDTH = 100
 _MAX_NOTICES = 20
+_MIN_NAME = 12
+_LATENCY_MODEL = "latency model"
+_ABOVE = ("model", "GPU", "rate", _LATENCY_MODEL)
+"""Columns that stand above the table where they are left out."""
+_GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A column of the table.
+    """A figure in the table.
 
     Attributes
     ----------
     key : str
         Of `ComparedRun.metrics`.
     header, unit : str
-        Two lines above the numbers.
+        Lines above the numbers; each word of the unit has one.
     decimals : int
         Digits after the point.
     """
@@ -50,50 +49,52 @@ SHOWN = (
     Shown("output_throughput_per_gpu", "per GPU", "tok/s", 1),
 )
 _GOODPUT = Shown("request_goodput", "goodput", "req/s", 2)
+_GPU_HOURS = Shown("gpu_hours", "GPU-h", "", 3)
 
 
-def notes_of(rows: Sequence[ComparedRun]) -> list[str]:
-    """Return what the reader should know, each thing once.
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column: up to three lines of header, then a cell for each row.
 
-    Whether rows are comparable; what was not simulated, and why; and the notices of the runs.
-    Those that only some rows have name them.
+    The lower its ``rank`` the sooner it is left out where the table is too wide; None = never.
     """
-    several = len({row.model for row in rows}) > 1
-    places: dict[str, dict[str, None]] = {}
-    for row in rows:
-        said = row.notices if row.is_simulated else [f"not simulated: {row.reason}"]
-        for text in said:
-            places.setdefault(text, {})[_deployment(row, with_model=several)] = None
-    everywhere = {_deployment(row, with_model=several) for row in rows if row.is_simulated}
-    notes = list(filter(None, [comparability(rows)]))
-    # What could not be simulated comes first.
-    for text in sorted(places, key=lambda text: not text.startswith("not simulated: ")):
-        names = places[text]
-        notes.append(text if set(names) == everywhere else f"{', '.join(names)}: {text}")
-    return notes
+
+    header: tuple[str, ...]
+    cells: list[str]
+    is_left: bool = False
+    rank: int | None = None
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (*self.header, *self.cells)))
 
 
-def _deployment(row: ComparedRun, *, with_model: bool) -> str:
-    place = f"{row.gpu} TP {row.tensor_parallel_size}"
-    return f"{_short(row.model)} on {place}" if with_model else place
-
-
-def render_comparison(rows: Sequence[ComparedRun], seed: int) -> str:
+def render_comparison(rows: Sequence[ComparedRun]) -> str:
     """Return the comparison as text, without a final newline.
 
-    What all rows have in common stands above the table.
+    What all rows have in common stands above the table. A table that would be wider than
+    `WIDTH` has fewer columns.
 
     Parameters
     ----------
     rows : sequence of ComparedRun
         At least one.
-    seed : int
-        That of the load.
     """
-    lines = [*_title(rows, seed)]
-    table = _table(rows)
+    every = list(_columns(rows))
+    columns = _fitting(every)
+    headers = {column.header for column in columns}
+    lines = [*_title(rows, {header[0] for header in headers})]
+    depth = max(len(column.header) for column in columns)
+    cells = [
+        [*column.header, *[""] * (depth - len(column.header)), *column.cells] for column in columns
+    ]
+    left = [number for number, column in enumerate(columns) if column.is_left]
+    table = text_columns(list(zip(*cells, strict=True)), left)
     rule = "-" * max(map(len, table))
-    lines += [rule, *table[:2], rule, *table[2:], rule]
+    lines += [rule, *table[:depth], rule, *table[depth:], rule]
+    unseen = [_words(c) for c in every if c.header not in headers and c.header[0] not in _ABOVE]
+    if unseen:
+        lines += _wrapped(f"left out for its width: {', '.join(unseen)} (--csv has all)")
     notes = notes_of(rows)
     for note in notes[:_MAX_NOTICES]:
         lines += _wrapped(f"note: {note}")
@@ -102,36 +103,102 @@ def render_comparison(rows: Sequence[ComparedRun], seed: int) -> str:
     return "\n".join(lines)
 
 
-def _title(rows: Sequence[ComparedRun], seed: int) -> Iterator[str]:
-    models = dict.fromkeys(row.model for row in rows)
-    if len(models) == 1:
-        yield f"model: {next(iter(models))}"
-    for load in dict.fromkeys(row.load for row in rows if row.load):
-        yield from _wrapped(f"load: {load}, seed {seed}")
+def _title(rows: Sequence[ComparedRun], headers: Collection[str]) -> Iterator[str]:
+    """Yield what the rows have in common, and what stands in no column."""
+    if "model" not in headers:
+        yield from _by_row("model", [(row.name, row.model) for row in rows])
+    if "GPU" not in headers:
+        yield from _by_row("GPUs", [(row.name, deployment(row)) for row in rows])
+    if _LATENCY_MODEL not in headers:
+        latency_models = [(row.name, row.latency_model) for row in rows if row.latency_model]
+        yield from _by_row(_LATENCY_MODEL, latency_models)
+    loads = [(row.name, f"{row.load}, seed {row.seed}") for row in rows if row.load]
+    yield from _by_row("load", loads)
 
 
-def _table(rows: Sequence[ComparedRun]) -> list[str]:
-    has_models = len({row.model for row in rows}) > 1
+def _by_row(what: str, said: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield each text once; where there are several, with the names of its rows."""
+    names: dict[str, list[str]] = {}
+    for name, text in said:
+        names.setdefault(text, []).append(name)
+    for text, of in names.items():
+        of_rows = f" of {'; '.join(of)}" if len(names) > 1 and all(of) else ""
+        yield from _wrapped(f"{what}{of_rows}: {text}")
+
+
+def _columns(rows: Sequence[ComparedRun]) -> Iterator[_Column]:
+    is_named = any(row.name for row in rows)
+    if is_named:
+        yield _Column(("scenario",), [row.name for row in rows], is_left=True)
+    if len({row.model for row in rows}) > 1:
+        models = [short_model(row.model) for row in rows]
+        yield _Column(("model",), models, is_left=True, rank=5 if is_named else None)
+    places = [deployment(row, with_tp=is_named) for row in rows]
+    if not is_named or len(set(places)) > 1:
+        yield _Column(("GPU",), places, is_left=True, rank=0 if is_named else None)
+    if not is_named:
+        yield _Column(("TP",), [_number(row.tensor_parallel_size, 0) for row in rows])
+    if any(row.num_instances > 1 or row.pools[0].scaled for row in rows) or is_named:
+        yield _Column(("GPUs",), [f"{round(row.gpus, 1):g}" for row in rows])
     # A row that was not simulated has no rate unless one was given.
-    has_rates = len({row.request_rate for row in rows} - {None}) > 1
+    if len({row.request_rate for row in rows} - {None}) > 1:
+        rates = [_rate(row.request_rate) for row in rows]
+        yield _Column(("rate", "req/s"), rates, rank=6 if is_named else None)
+    yield from _figures(rows, is_named=is_named)
+    if not is_named:
+        yield _Column(("KV", "blocks"), [_number(row.num_kv_blocks, 0) for row in rows], rank=1)
+        answered = [row.latency_model or "not simulated" for row in rows]
+        yield _Column((_LATENCY_MODEL,), answered, is_left=True, rank=5)
+
+
+def _figures(rows: Sequence[ComparedRun], *, is_named: bool) -> Iterator[_Column]:
     shown = list(SHOWN)
     if any(row.metrics.get(_GOODPUT.key) is not None for row in rows):
         shown.append(_GOODPUT)
-    header, units = ["model"] * has_models, [""] * has_models
-    header += ["GPU", "TP", *["rate"] * has_rates, *(column.header for column in shown)]
-    units += ["", "", *["req/s"] * has_rates, *(column.unit for column in shown)]
-    header += ["KV", "latency model"]
-    units += ["blocks", ""]
-    table = [header, units]
-    for row in rows:
-        cells = [_short(row.model)] * has_models
-        cells += [row.gpu, str(row.tensor_parallel_size)]
-        cells += [_rate(row.request_rate)] * has_rates
-        cells += [_number(row.metrics.get(column.key), column.decimals) for column in shown]
-        cells += [_number(row.num_kv_blocks, 0), row.latency_model or "not simulated"]
-        table.append(cells)
-    last = len(header) - 1
-    return text_columns(table, (0, 1, last) if has_models else (0, last))
+    if is_named:
+        shown.append(_GPU_HOURS)
+    ranks = {
+        "p99_itl_ms": 2,
+        "output_throughput": 3,
+        "mean_e2el_ms": 4,
+        "gpu_hours": 7,
+        "p99_ttft_ms": 8,
+    }
+    for figure in shown:
+        cells = [_number(row.metrics.get(figure.key), figure.decimals) for row in rows]
+        header = (figure.header, *figure.unit.split())
+        yield _Column(header, cells, rank=ranks.get(figure.key))
+
+
+def _words(column: _Column) -> str:
+    title, *unit = column.header
+    return f"{title} {unit[0]}" if len(unit) > 1 else title
+
+
+def _fitting(every: Sequence[_Column]) -> list[_Column]:
+    """Return the columns that fit; at last the first one is cut."""
+    columns = list(every)
+    while _width(columns) > WIDTH:
+        optional = [column for column in columns if column.rank is not None]
+        if not optional:
+            first = columns[0]
+            room = max(first.width - (_width(columns) - WIDTH), _MIN_NAME)
+            cells = [_cut(cell, room) for cell in first.cells]
+            return [_Column(first.header, cells, first.is_left), *columns[1:]]
+        columns.remove(min(optional, key=lambda column: column.rank or 0))
+    return columns
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return sum(column.width + _GAP for column in columns) - _GAP
+
+
+def _cut(text: str, room: int) -> str:
+    """Return a text with its middle left out: names differ at both ends."""
+    if len(text) <= room:
+        return text
+    head = (room - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (room - 3 - head) :]}"
 
 
 def _number(value: float | None, decimals: int) -> str:
@@ -142,51 +209,5 @@ def _rate(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:g}"
 
 
-def _short(model: str) -> str:
-    return model.rpartition("/")[2]
-
-
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _record(row: ComparedRun) -> dict[str, Any]:
-    """Return a row with its fixed columns."""
-    return {
-        "model": row.model,
-        "gpu": row.gpu,
-        "tensor_parallel_size": row.tensor_parallel_size,
-        "request_rate": row.request_rate,
-        "latency_model": row.latency_model or None,
-        "latency_model_reason": row.latency_reason or None,
-        "latency_model_source": row.latency_source or None,
-        "num_kv_blocks": row.num_kv_blocks,
-        **{key: row.metrics.get(key) for key in METRICS},
-        "not_simulated": row.reason or None,
-    }
-
-
-def comparison_json(rows: Sequence[ComparedRun], seed: int) -> str:
-    """Return the comparison as strict JSON text, ending in a newline."""
-    definitions = metric_definitions()
-    kept = [tag for tag in definitions if tag in METRICS or tag in LATENCY_TAGS]
-    document = {
-        "blis_sim_version": package_version(),
-        "seed": seed,
-        "rows": [
-            _record(row) | {"load": row.load or None, "notices": list(row.notices)} for row in rows
-        ],
-        "notes": notes_of(rows),
-        "metric_definitions": {tag: definitions[tag] for tag in kept},
-    }
-    return json.dumps(to_plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def comparison_csv(rows: Sequence[ComparedRun]) -> str:
-    """Return one line per deployment below a header; an absent value is an empty cell."""
-    stream = io.StringIO()
-    records = [to_plain(_record(row)) for row in rows]
-    writer = csv.DictWriter(stream, list(_record(rows[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return stream.getvalue()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from blis_sim import api
-from blis_sim.capacity.compare import METRICS, ComparedRun, comparability, compare
+from blis_sim.capacity.compare import Candidate
+from blis_sim.capacity.compare import compare as compare_candidates
+from blis_sim.capacity.compared import METRICS, ComparedRun
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
 from blis_sim.errors import CatalogError, ConfigError, InvariantError
@@ -21,6 +22,10 @@ def make_scenario(hardware: str = "H100", tp: int = 1, **more: Any) -> Scenario:
         "seed": 7,
     }
     return load_scenario(settings | more)
+
+
+def compare(scenarios: list[Scenario]) -> tuple[ComparedRun, ...]:
+    return compare_candidates([Candidate("", scenario) for scenario in scenarios])
 
 
 def test_a_row_is_what_a_run_says() -> None:
@@ -99,13 +104,50 @@ def test_a_defect_is_not_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
         compare([make_scenario(), make_scenario("A100-80")])
 
 
-def test_different_latency_models_are_not_comparable() -> None:
-    """The warning says who answered where; one model alone needs none."""
-    one = ComparedRun(
-        model="m", gpu="A", tensor_parallel_size=1, request_rate=1, latency_model="blackbox"
-    )
-    other = replace(one, gpu="B", latency_model="roofline-v1")
-    failed = replace(one, gpu="C", latency_model="", reason="too small")
-    assert comparability([one, failed]) == ""
-    warning = comparability([one, other, failed])
-    assert "(blackbox: A TP 1; roofline-v1: B TP 1): their rows are not comparable" in warning
+def test_a_cluster_is_a_row_with_its_pools() -> None:
+    """What was deployed, by pool, and the GPUs of all of them."""
+    pools = [
+        {"name": "a", "num_instances": 2},
+        {"name": "b", "hardware": "a100-80", "engine": {"tensor_parallel_size": 2}},
+    ]
+    (row,) = compare_candidates([Candidate("two", make_scenario(cluster={"pools": pools}))])
+    assert row.name == "two"
+    assert [(p.gpu, p.tensor_parallel_size, p.num_instances) for p in row.pools] == [
+        ("H100", 1, 2),
+        ("A100-80", 2, 1),
+    ]
+    assert (row.num_instances, row.gpus) == (3, 4)
+    assert (row.gpu, row.tensor_parallel_size) == ("H100 + A100-80", None)
+    assert row.metrics["gpu_hours"] == pytest.approx(4 * row.metrics["duration"] / 3600)
+
+
+def test_gpus_of_an_autoscaled_cluster_are_their_mean() -> None:
+    """It grows, so that there are more than at the start and fewer than at most."""
+    scaling = {"target": 1, "max_instances": 4, "interval_s": 1, "startup_delay_s": 1}
+    load = {"num_requests": 40, "request_rate": 8}
+    (row,) = compare([make_scenario(cluster={"autoscaling": scaling}, workload=load)])
+    assert row.pools[0].scaled == (1, 4)
+    assert row.num_instances == 1
+    assert 1 < row.gpus < 4
+
+
+def test_a_cluster_that_cannot_run_is_described_as_written() -> None:
+    """Settings of a pool win over the scenario's; ranks of a server are instances."""
+    pools = [
+        {"name": "a", "hardware": "t4", "num_instances": 2, "engine": {"data_parallel_size": 2}},
+        {"name": "b", "role": "mixed", "engine": {"tensor_parallel_size": 2}},
+    ]
+    failed, _ = compare([make_scenario(cluster={"pools": pools}), make_scenario()])
+    assert "pool a: tensor_parallel_size must be >= 2" in failed.reason
+    assert [(p.gpu, p.tensor_parallel_size, p.num_instances) for p in failed.pools] == [
+        ("T4", 1, 4),
+        ("H100", 2, 1),
+    ]
+    assert failed.gpus == 6
+
+
+def test_an_unknown_gpu_of_a_pool_is_an_error() -> None:
+    """As one of the scenario is."""
+    wrong = make_scenario(cluster={"pools": [{"name": "a", "hardware": "H1000"}]})
+    with pytest.raises(CatalogError, match="hardware must be a known name; got 'H1000'"):
+        compare([make_scenario(), wrong])

@@ -94,6 +94,18 @@ def test_the_table_has_reasons_below_it(capsys: pytest.CaptureFixture[str]) -> N
     assert "note: T4 TP 1: not simulated: tensor_parallel_size must be >= 2" in captured.out
 
 
+def test_the_cells_of_a_cluster_count_its_instances(capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags of a cluster hold for every deployment of the grid."""
+    split = ["--prefill-instances", "1", "--decode-instances", "2"]
+    assert main(["compare", "--gpus", "H100,L40S", *SHORT, "--num-instances", "3"]) == 0
+    assert "\n3 x H100   1     3 " in capsys.readouterr().out
+    rows = compared(capsys, "--gpus", "H100,L40S", *split)
+    assert [(row["deployment"], row["mean_gpus"], row["name"]) for row in rows] == [
+        ("1 x H100 (prefill) + 2 x H100 (decode)", 3, None),
+        ("1 x L40S (prefill) + 2 x L40S (decode)", 3, None),
+    ]
+
+
 def test_nothing_simulated_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """The table still tells why for each."""
     assert main(["compare", "--gpus", "T4", "--models", "llama-3.1-8b,llama-3.1-70b"]) == 1

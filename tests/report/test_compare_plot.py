@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blis_sim.report.compare_plot import ComparePlot, compare_plot, draw_comparison
-from tests.report.test_compare_table import make_failed, make_row
+from tests.report.compare_rows import make_failed, make_row
 
 
 def make_plot(rates: tuple[float | None, ...] = (4.0,)) -> ComparePlot:
@@ -34,7 +34,7 @@ def test_every_number_has_its_place() -> None:
 
 def test_names_tell_what_differs() -> None:
     """The rest is in the title; what has no numbers at all is named in a note."""
-    rows = [make_row(), make_row("A100-80", tensor_parallel_size=2), make_failed()]
+    rows = [make_row(), make_row("A100-80", tp=2), make_failed()]
     plot = compare_plot(rows)
     assert plot.deployments == ("H100 TP 1", "A100-80 TP 2")
     assert plot.title == "some/model-8B, 4 requests/s"
@@ -42,6 +42,20 @@ def test_names_tell_what_differs() -> None:
     both = compare_plot([make_row(), make_row(model="other/big", latency_model="blackbox")])
     assert both.deployments == ("model-8B H100", "big H100")
     assert both.note == "different latency models answered: not comparable"
+
+
+def test_rows_with_names_are_bars() -> None:
+    """Whatever their rates; the deployment is not said again."""
+    rows = [
+        make_row(name="a", request_rate=2.0, metrics={"mean_ttft_ms": 1}),
+        make_row("L4", name="b", request_rate=None, metrics={"mean_ttft_ms": 3}),
+        make_failed(name="c, co-located"),
+    ]
+    plot = compare_plot(rows)
+    assert (plot.deployments, plot.rates) == (("a", "b"), (None,))
+    assert plot.panels[0].series[0].values == ((1,), (3,))
+    assert plot.title == "some/model-8B, TP 1"
+    assert plot.note == "not simulated: c, co-located"
 
 
 def test_an_axis_is_logarithmic_where_values_lie_far_apart() -> None:
