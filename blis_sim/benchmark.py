@@ -113,6 +113,70 @@ def bench_engine(scenario: Scenario, *, repeat: int = 3) -> EngineBenchmark:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterBenchmark:
+    """What a cluster costs beside one instance with its share of the load."""
+
+    num_instances: int
+    num_requests: int
+    routing_policy: str
+    latency_model: str
+    wall_s: float
+    """One run of the cluster, of the fastest repetition."""
+    single_cost_per_request_us: float
+    """One instance: (wall - wall with 200 requests) / (requests - 200)."""
+    cluster_cost_per_request_us: float
+    """The same of the cluster."""
+    ratio: float
+    """Cluster's cost / single instance's."""
+    peak_memory_mib: float
+    """Of the whole process so far."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def bench_cluster(single: Scenario, cluster: Scenario, *, repeat: int = 3) -> ClusterBenchmark:
+    """Measure a cluster against one instance.
+
+    Parameters
+    ----------
+    single, cluster : Scenario
+        Generated load of more than 200 requests; the same rate per instance.
+    repeat : int
+        Repetitions, >= 1; they alternate, and the fastest of each counts.
+    """
+    walls: list[list[float]] = [[], [], [], []]
+    scenarios = []
+    for scenario in (single, cluster):
+        scenarios += [_with_requests(scenario, NUM_STARTUP_REQUESTS), scenario]
+    result: Any = None
+    for _ in range(repeat):
+        for kept, scenario in zip(walls, scenarios, strict=True):
+            elapsed_s, result = _timed_run(scenario)
+            kept.append(elapsed_s)
+    num_requests = cluster.workload.num_requests
+    assert num_requests is not None
+    least = [min(kept) for kept in walls]
+    more = num_requests - NUM_STARTUP_REQUESTS
+    single_us, cluster_us = (
+        (least[1] - least[0]) / more * 1e6,
+        (least[3] - least[2]) / more * 1e6,
+    )
+    return ClusterBenchmark(
+        num_instances=cluster.cluster.num_instances,
+        num_requests=num_requests,
+        routing_policy=cluster.cluster.routing.policy.value,
+        latency_model=result.context.latency_model,
+        wall_s=least[3],
+        single_cost_per_request_us=single_us,
+        cluster_cost_per_request_us=cluster_us,
+        ratio=cluster_us / single_us,
+        peak_memory_mib=_peak_memory_mib(),
+    )
+
+
 def _with_requests(scenario: Scenario, num_requests: int) -> Scenario:
     workload = scenario.workload.model_copy(update={"num_requests": num_requests})
     return scenario.model_copy(update={"workload": workload})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from blis_sim.cli.common import out
 from blis_sim.errors import ConfigError
 
 HELP = "Measure the simulator itself."
+CLUSTER_HELP = "Measure a cluster: its cost per request beside that of one instance."
 ENGINE_HELP = "Measure the engine: requests and tokens per second, cost in SimPy timeouts."
 
 
@@ -42,10 +43,7 @@ def engine(  # noqa: PLR0913 (one parameter per flag)
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print a table, or JSON."""
-    if num_requests <= 200:
-        raise ConfigError(f"--num-requests must be more than 200; got {num_requests}")
-    if repeat < 1:
-        raise ConfigError(f"--repeat must be at least 1; got {repeat}")
+    _check_counts(num_requests, repeat)
 
     from blis_sim.api import load_scenario
     from blis_sim.benchmark import bench_engine
@@ -64,7 +62,60 @@ def engine(  # noqa: PLR0913 (one parameter per flag)
             },
         }
     )
-    measured = bench_engine(scenario, repeat=repeat).as_dict()
+    _print(bench_engine(scenario, repeat=repeat).as_dict(), as_json)
+
+
+def cluster(
+    *,
+    num_requests: Annotated[
+        int, typer.Option("--num-requests", help="Requests, more than 200.")
+    ] = 100_000,
+    num_instances: Annotated[
+        int, typer.Option("--num-instances", help="Instances, more than 1.")
+    ] = 16,
+    request_rate: Annotated[
+        float, typer.Option("--request-rate", "--rate", help="Arrivals per second and instance.")
+    ] = 10.0,
+    routing_policy: Annotated[
+        str, typer.Option("--routing-policy", help="Any policy of 'blis run'.")
+    ] = "weighted",
+    latency_model: Annotated[
+        str, typer.Option("--latency-model", help="auto, blackbox, roofline-v1 or roofline-v2.")
+    ] = "blackbox",
+    repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a table, or JSON."""
+    _check_counts(num_requests, repeat)
+    if num_instances < 2:
+        raise ConfigError(f"--num-instances must be at least 2; got {num_instances}")
+
+    from blis_sim.api import load_scenario
+    from blis_sim.benchmark import bench_cluster
+
+    workload = {"num_requests": num_requests, "prompt": _lengths(512), "output": _lengths(512)}
+    latency = {"model": latency_model}
+    single, several = (
+        load_scenario(
+            {
+                "latency": latency,
+                "workload": workload | {"request_rate": request_rate * count},
+                "cluster": {"num_instances": count, "routing": {"policy": routing_policy}},
+            }
+        )
+        for count in (1, num_instances)
+    )
+    _print(bench_cluster(single, several, repeat=repeat).as_dict(), as_json)
+
+
+def _check_counts(num_requests: int, repeat: int) -> None:
+    if num_requests <= 200:
+        raise ConfigError(f"--num-requests must be more than 200; got {num_requests}")
+    if repeat < 1:
+        raise ConfigError(f"--repeat must be at least 1; got {repeat}")
+
+
+def _print(measured: dict[str, Any], as_json: bool) -> None:
     if as_json:
         out(json.dumps(measured, indent=2))
         return

@@ -62,6 +62,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     benchmarks = typer.Typer(help=bench.HELP, no_args_is_help=True, rich_markup_mode=None)
     benchmarks.callback()(_benchmarks)
     benchmarks.command("engine", help=bench.ENGINE_HELP)(bench.engine)
+    benchmarks.command("cluster", help=bench.CLUSTER_HELP)(bench.cluster)
     app.add_typer(benchmarks, name="bench")
     return app
 

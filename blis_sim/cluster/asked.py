@@ -14,59 +14,65 @@ if TYPE_CHECKING:
 class Asked:
     """What a gateway can know of a request: all but how long the answer will be.
 
-    Attributes
+    Parameters
     ----------
-    request_id : int
-        Number of the request.
-    arrival_us : int
-        When it arrived.
-    prompt_tokens : int
-        Length of the prompt.
-    max_output_tokens : int or None
-        The client's limit on the answer.
-    priority : int
-        Lower is more urgent.
-    slo_class, tenant, session_id : str or None
-        Labels the client sent with it.
+    spec : RequestSpec
+        The request; not to be read but through this class.
     """
 
-    __slots__ = (
-        "_contents",
-        "_spec",
-        "arrival_us",
-        "max_output_tokens",
-        "priority",
-        "prompt_tokens",
-        "request_id",
-        "session_id",
-        "slo_class",
-        "tenant",
-    )
+    __slots__ = ("_contents", "_spec", "is_shareable", "prompt_tokens")
 
     def __init__(self, spec: RequestSpec) -> None:
-        self.request_id = spec.request_id
-        self.arrival_us = spec.arrival_us
+        self._spec = spec
         self.prompt_tokens = spec.prompt_tokens
-        self.max_output_tokens = spec.max_output_tokens
-        self.priority = spec.priority
-        self.slo_class = spec.slo_class
-        self.tenant = spec.tenant
-        self.session_id = spec.session_id
-        self._spec = spec if is_shareable(spec) else None
-        self._contents: dict[int, tuple[ContentSegment, ...]] = {}
+        self.is_shareable = is_shareable(spec)
+        """Whether another prompt can begin like this one."""
+        self._contents: dict[int, tuple[ContentSegment, ...]] | None = None
 
     @property
-    def is_shareable(self) -> bool:
-        """Whether another prompt can begin like this one."""
-        return self._spec is not None
+    def request_id(self) -> int:
+        """Number of the request."""
+        return self._spec.request_id
+
+    @property
+    def arrival_us(self) -> int:
+        """When it arrived."""
+        return self._spec.arrival_us
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The client's limit on the answer."""
+        return self._spec.max_output_tokens
+
+    @property
+    def priority(self) -> int:
+        """Lower is more urgent."""
+        return self._spec.priority
+
+    @property
+    def slo_class(self) -> str | None:
+        """The class the client named."""
+        return self._spec.slo_class
+
+    @property
+    def tenant(self) -> str | None:
+        """Who sends it."""
+        return self._spec.tenant
+
+    @property
+    def session_id(self) -> str | None:
+        """The conversation it belongs to."""
+        return self._spec.session_id
 
     def content(self, block_size: int) -> tuple[ContentSegment, ...]:
         """Return what identifies the prompt's leading blocks, empty when it is private.
 
         A segment names the blocks up to its end. The end may lie beyond the prompt.
         """
-        if self._spec is None:
+        if not self.is_shareable:
             return ()
+        if self._contents is None:
+            self._contents = {}
         known = self._contents.get(block_size)
         if known is None:
             known = self._contents[block_size] = content_of(self._spec, block_size)

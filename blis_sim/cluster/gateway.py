@@ -78,6 +78,7 @@ class Gateway:
             for role in roles
         ]
         lengths = {p.engine.scheduler.max_model_len for p in config.pools}
+        self._shortest = min(lengths)
         self._is_one_length = len(lengths) == 1
 
     @property
@@ -137,6 +138,8 @@ class Gateway:
 
     def _too_long(self, spec: RequestSpec) -> str | None:
         """Return why no instance could ever serve a request, None when one could."""
+        if spec.prompt_tokens + (spec.max_output_tokens or 1) <= self._shortest:
+            return None
         first = self._longest[0]
         if spec.prompt_tokens >= min(self._longest):
             return f"prompt_tokens >= max_model_len ({min(self._longest)} tokens)"

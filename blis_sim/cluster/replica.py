@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blis_sim.cluster.routing.base import Report
+from blis_sim.cluster.routing.base import Snapshot
 from blis_sim.engine.frontend import Frontend
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
@@ -18,10 +18,65 @@ if TYPE_CHECKING:
 
     from blis_sim.cluster.asked import Asked
     from blis_sim.cluster.config import PoolConfig
+    from blis_sim.cluster.routing.base import Report
     from blis_sim.engine.kv_cache import CachedBlocks
     from blis_sim.engine.request import Request
     from blis_sim.metrics.recorder import Recorder
     from blis_sim.metrics.records import InstanceData
+
+
+class LiveReport:
+    """What an instance would report now, before the passes of this instant.
+
+    Nothing is worked out that nobody asks for.
+
+    Parameters
+    ----------
+    replica : Replica
+        The instance.
+    """
+
+    __slots__ = ("_changes", "_instance", "_replica", "_until_us", "_used_blocks", "kv_blocks")
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._instance = replica.instance
+        self.kv_blocks = replica.instance.scheduler.kv.num_blocks
+        self._used_blocks = 0
+        self._until_us = 0
+        self._changes = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests it was sent that are not in its running list."""
+        replica = self._replica
+        return replica.num_outstanding - replica.num_coming - len(self._instance.scheduler.running)
+
+    @property
+    def num_running(self) -> int:
+        """Requests in its running list."""
+        return len(self._instance.scheduler.running)
+
+    @property
+    def kv_used_blocks(self) -> int:
+        """KV blocks held by requests."""
+        instance, now_us = self._instance, self._replica.env.now
+        if now_us >= self._until_us or instance.num_changes != self._changes:
+            self._used_blocks, self._until_us = instance.kv_used_at(now_us)  # type: ignore[arg-type]
+            self._changes = instance.num_changes
+        return self._used_blocks
+
+    @property
+    def active_tokens(self) -> int:
+        """Prompt tokens of all its requests, and the tokens generated for them so far."""
+        replica = self._replica
+        generated = self._instance.generated_by(int(replica.env.now))
+        return replica.prompt_tokens + generated - replica.ended_tokens
+
+    @property
+    def num_sent(self) -> int:
+        """Requests it has been sent, ever."""
+        return self._replica.num_sent
 
 
 class Replica:
@@ -65,13 +120,11 @@ class Replica:
         self.is_ready = False
         self._latency = pool.latency
         self._max_num_batched_tokens = engine.scheduler.max_num_batched_tokens
-        self._prompt_tokens = 0
-        self._ended_tokens = 0
+        self.prompt_tokens = 0
+        """Of the requests that are here."""
+        self.ended_tokens = 0
+        """Generated here for requests that have left."""
         self._snapshot: Report | None = None
-        self._latest: Report | None = None
-        """What it would report, up to ``_latest_until_us`` and as long as nothing changes."""
-        self._latest_until_us = 0
-        self._latest_changes = 0
         self._cache_view: CachedBlocks | None = None
         kv = KVCache(
             engine.num_kv_blocks,
@@ -90,6 +143,7 @@ class Replica:
             coalesce=engine.coalesce,
         )
         self._tell_gone = on_gone
+        self._live = LiveReport(self)
         self.instance.on_gone = self._gone
         self.instance.is_watched = True
 
@@ -100,14 +154,12 @@ class Replica:
         self.num_sent += 1
         self.num_outstanding += 1
         self.num_coming += 1
-        self._latest = None
 
     def send(self, request: Request, now_us: int) -> None:
         """Take in a request of the gateway."""
         self.num_sent += 1
         self.num_outstanding += 1
-        self._latest = None
-        self._prompt_tokens += request.prompt_tokens
+        self.prompt_tokens += request.prompt_tokens
         request.instance = self.index
         self.instance.scheduler.kv.register(request)
         enter_us = now_us + self._latency.queueing_time(request.spec)
@@ -117,8 +169,7 @@ class Replica:
     def welcome(self, request: Request) -> None:
         """Take note that an expected request is here, its KV cache on the way."""
         self.num_coming -= 1
-        self._latest = None
-        self._prompt_tokens += request.prompt_tokens
+        self.prompt_tokens += request.prompt_tokens
         request.instance = self.index
         self.instance.scheduler.kv.register(request)
 
@@ -126,14 +177,12 @@ class Replica:
         """Take note that an expected request will not come."""
         self.num_coming -= 1
         self.num_outstanding -= 1
-        self._latest = None
 
     def left(self, request: Request, num_tokens: int) -> None:
         """Take note that a request has left, with so many tokens generated here for it."""
         self.num_outstanding -= 1
-        self._latest = None
-        self._prompt_tokens -= request.prompt_tokens
-        self._ended_tokens += num_tokens
+        self.prompt_tokens -= request.prompt_tokens
+        self.ended_tokens += num_tokens
 
     def _gone(self, request: Request, now_us: int) -> None:
         self.left(request, request.num_received - request.num_brought)
@@ -143,46 +192,24 @@ class Replica:
 
     def report(self) -> Report:
         """Return what it has reported."""
-        return self._snapshot or self.look()
+        return self._snapshot or self._live
 
     def look(self) -> Report:
         """Return what it would report now, before the passes of this instant."""
-        instance, now_us = self.instance, self.env.now
-        latest = self._latest
-        if (
-            latest is not None
-            and now_us < self._latest_until_us
-            and self._latest_changes == instance.num_changes
-        ):
-            return latest
-        num_used, num_generated, self._latest_until_us = instance.look(int(now_us))
-        self._latest_changes = instance.num_changes
-        if latest is None:
-            latest = self._latest = self._read(num_used, num_generated)
-            return latest
-        latest.num_running = num_running = len(instance.scheduler.running)
-        latest.num_waiting = self.num_outstanding - self.num_coming - num_running
-        latest.kv_used_blocks = num_used
-        latest.active_tokens = self._prompt_tokens + num_generated - self._ended_tokens
-        return latest
-
-    def _read(self, num_used: int, num_generated: int) -> Report:
-        scheduler = self.instance.scheduler
-        num_running = len(scheduler.running)
-        return Report(
-            self.num_outstanding - self.num_coming - num_running,
-            num_running,
-            num_used,
-            scheduler.kv.num_blocks,
-            self._prompt_tokens + num_generated - self._ended_tokens,
-            self.num_sent,
-        )
+        return self._live
 
     def take_snapshot(self) -> None:
         """Report as of the end of this instant; that is what is known until the next time."""
-        instance = self.instance
-        instance.sync(int(self.env.now))
-        self._snapshot = self._read(instance.scheduler.kv.num_used, instance.num_generated_tokens)
+        self.instance.sync(int(self.env.now))
+        live = self._live
+        self._snapshot = Snapshot(
+            num_waiting=live.num_waiting,
+            num_running=live.num_running,
+            kv_used_blocks=self.instance.scheduler.kv.num_used,
+            kv_blocks=live.kv_blocks,
+            active_tokens=live.active_tokens,
+            num_sent=live.num_sent,
+        )
 
     def take_cache_view(self) -> None:
         """Tell which blocks are cached now; that is what is known until the next time."""

@@ -12,7 +12,7 @@ from blis_sim.cluster.handovers import Handovers
 from blis_sim.cluster.replica import Replica
 from blis_sim.cluster.scaling import Scaling
 from blis_sim.config.cluster import RoutingPolicy
-from blis_sim.engine.clock import Moment, Priority, call_at, order_key
+from blis_sim.engine.clock import Alarm, Moment, Priority, call_at, order_key
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
 from blis_sim.metrics.recorder import Recorder
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _VLLM_DP_INTERVAL_S = 0.1
 """How often vLLM's coordinator publishes the loads of data-parallel ranks."""
+_GATEWAY_KEY = order_key(Priority.GATEWAY)
 _LAST = (1 << 16) - 1
 """Rank among observers: samples are taken after reports."""
 
@@ -100,6 +101,7 @@ class ClusterSimulation:
             for n, pool in enumerate(config.pools)
             if pool.autoscaling is not None
         ]
+        self._arrival = Alarm(self.env, self._take_in)
         self._awaited_us = FAR_US
         """When somebody arrives next, as far as an event for it has been made."""
         self._is_sending = False
@@ -127,8 +129,7 @@ class ClusterSimulation:
         at_us = self._load.next_arrival_us
         if at_us < self._awaited_us:
             self._awaited_us = at_us
-            key = order_key(Priority.GATEWAY)
-            call_at(self.env, at_us - int(self.env.now), key, self._take_in)
+            self._arrival.fire(at_us - int(self.env.now), _GATEWAY_KEY)
 
     def _take_in(self) -> None:
         """Let everybody arrive who is due by now."""
@@ -241,8 +242,7 @@ class ClusterSimulation:
         """Send on, at this instant, who waits in the gateway."""
         if self.gateway.num_waiting and not self._is_sending:
             self._is_sending = True
-            key = order_key(Priority.GATEWAY)
-            call_at(self.env, now_us - int(self.env.now), key, self._send_now)
+            call_at(self.env, now_us - int(self.env.now), _GATEWAY_KEY, self._send_now)
 
     def _send_now(self) -> None:
         self._is_sending = False

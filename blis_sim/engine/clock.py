@@ -82,6 +82,31 @@ class Moment(Latch):
         env.schedule(self, key, delay_us)  # type: ignore[arg-type]
 
 
+class Alarm(Latch):
+    """A latch that calls the same function every time it is fired.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        The clock.
+    action : callable
+        What it calls.
+    """
+
+    def __init__(self, env: simpy.Environment, action: Callable[[], None]) -> None:
+        super().__init__(env)
+        self._always: EventCallbacks = [lambda _event: action()]
+
+    @property
+    def callbacks(self) -> EventCallbacks:
+        """Who waits for it."""
+        return self._always
+
+    @callbacks.setter
+    def callbacks(self, value: EventCallbacks | None) -> None:
+        """Stay."""
+
+
 def call_at(env: simpy.Environment, delay_us: int, key: int, action: Callable[[], None]) -> None:
     """Call ``action`` ``delay_us`` from now, ordered by ``key``."""
 

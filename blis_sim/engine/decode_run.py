@@ -53,6 +53,8 @@ class DecodeRun:
         "num_scheduled",
         "num_steps",
         "start_us",
+        "sums",
+        "sums_from",
         "wake",
     )
 
@@ -75,6 +77,9 @@ class DecodeRun:
         """End of the latest ended step."""
         self.wake = num_steps - lead
         """How many steps have ended when the next ordinary pass is due."""
+        self.sums: list[int] = []
+        """Blocks that the steps from number ``sums_from`` on need, added up; for who looks."""
+        self.sums_from = -1
 
     def end_of(self, num_steps: int) -> int:
         """Return when the first ``num_steps`` steps have ended."""

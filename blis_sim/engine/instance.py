@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from blis_sim.engine.batch import ScheduledBatch
@@ -432,25 +433,33 @@ class Instance:
                 num_scheduled = min(run.num_steps, num_scheduled)
                 self._advance_run(run, ended, run.end_of(ended), num_scheduled)
 
-    def look(self, now_us: int) -> tuple[int, int, int]:
-        """Return (KV blocks used, tokens generated, until when) without changing anything.
+    def kv_used_at(self, now_us: int) -> tuple[int, int]:
+        """Return (KV blocks used, until when), changing nothing.
 
         As `sync_before_pass` would show them. They stay so until before the instant in the
-        third place, unless ``num_changes`` grows, or a request comes, ends or leaves.
+        second place, unless ``num_changes`` grows.
         """
         scheduler, run = self.scheduler, self._run
         kv = scheduler.kv
-        num_used, num_generated = kv.num_blocks - kv.num_free, self.num_generated_tokens
+        num_used = kv.num_blocks - kv.num_free
         if run is None:
-            return num_used, num_generated, FAR_US
-        ended, begun, until_us = run.progress(now_us)
-        if ended > run.num_ended:
-            num_generated += (ended - run.num_ended) * run.num_decodes
+            return num_used, FAR_US
+        _, begun, until_us = run.progress(now_us)
         planned = begun + run.lead - run.num_scheduled
         if planned > 0:
-            planned = min(planned, run.num_steps - run.num_scheduled)
-            num_used += sum(scheduler.decodes.needs(planned))
-        return num_used, num_generated, until_us
+            if run.sums_from != run.num_scheduled:
+                run.sums_from = run.num_scheduled
+                needs = scheduler.decodes.needs(run.num_steps - run.num_scheduled)
+                run.sums = [0, *accumulate(needs)]
+            num_used += run.sums[min(planned, run.num_steps - run.num_scheduled)]
+        return num_used, until_us
+
+    def generated_by(self, now_us: int) -> int:
+        """Return the tokens put out by now, changing nothing."""
+        run, num_tokens = self._run, self.num_generated_tokens
+        if run is not None:
+            num_tokens += max(0, run.ended_by(now_us) - run.num_ended) * run.num_decodes
+        return num_tokens
 
     # -- blocks without a seat ------------------------------------------------
 
@@ -579,6 +588,7 @@ class Instance:
 
     def _terminate(self, request: Request, num_dropped_tokens: int, now_us: int) -> None:
         """End a request whose client has gone."""
+        self.num_changes += 1
         self.scheduler.remove(request, now_us)
         request.status = Status.TIMED_OUT if request.is_timeout else Status.ABORTED
         self._record(request, request.num_generated - num_dropped_tokens)

@@ -248,6 +248,9 @@ class Scheduler:
         need = -(-(computed + tokens) // size) + -computed // size
         while need > self.kv.num_free:
             victim = self._choose_victim()
+            if victim is request and self.kept and self.take_back(now_us):
+                plan.num_victims += 1
+                continue
             self._preempt(victim, plan, batch, in_flight, now_us)
             if victim is request:
                 return False
@@ -579,7 +582,9 @@ class Scheduler:
     def take_back(self, now_us: int) -> bool:
         """Take the blocks of the last placed request in the queue; it will be recomputed.
 
-        For when nobody runs and the head lacks blocks. False when there is no such request.
+        For when nobody runs and the head lacks blocks, and when the only one who could be
+        preempted is the one who needs a block: it would come back to where it is, and never get
+        on. False when there is no such request.
         """
         placed = [r for r in self.waiting.requests.values() if r.is_placed]
         if not placed:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blis_sim.cluster.asked import Asked
-from blis_sim.cluster.routing.base import Candidate, Report, Router
+from blis_sim.cluster.routing.base import Candidate, Report, Router, Snapshot
 from blis_sim.cluster.routing.select import make_router
 from blis_sim.config.cluster import RoutingSettings
 from tests.engine.builders import make_spec
@@ -48,12 +48,12 @@ class FakeCandidate:
         self.block_size = block_size
         self._cached_prompt_tokens = cached_prompt_tokens
         self._expected_ttft_us = expected_ttft_us
-        numbers = {field.name: 0 for field in fields(Report)}
+        numbers = {field.name: 0 for field in fields(Snapshot)}
         numbers |= {"kv_blocks": 100, "num_sent": num_sent}
         # A report may be older than the candidate: reported_sent is its num_sent.
         if "reported_sent" in report:
             numbers["num_sent"] = report.pop("reported_sent")
-        self._report = Report(**(numbers | report))
+        self._report = Snapshot(**(numbers | report))
         self.num_reports = self.num_cache_questions = self.num_ttft_questions = 0
 
     def report(self) -> Report:

@@ -213,3 +213,21 @@ def test_tokens_and_blocks_are_conserved() -> None:
     assert decode.num_decode_tokens == sum(r["output_tokens"] for r in requests)
     assert decode.num_transfers == len(requests)
     assert decode.transferred_blocks == sum(-(-r["prompt_tokens"] // 4) for r in requests)
+
+
+def test_a_placed_request_gives_way_before_one_preempts_itself() -> None:
+    """Five blocks: one request needs a fourth while another waits with two, and no seat.
+
+    It would preempt itself and be recomputed up to the same point for ever.
+    """
+    pool: dict[str, Any] = {"max_num_seqs": 1, "num_kv_blocks": 5, "max_model_len": 20}
+    config = make_pair(decode=pool)
+    run = serve(
+        config,
+        {"prompt_tokens": 8, "output_tokens": 12},
+        {"prompt_tokens": 8, "output_tokens": 4},
+    )
+    first, second = rows(run)
+    assert [first.status, second.status] == [Status.COMPLETED] * 2
+    assert (first.num_preemptions, second.num_preemptions) == (0, 1)
+    assert run.counters[1].num_prefill_tokens == 8  # the second prompt, once more

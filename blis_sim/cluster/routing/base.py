@@ -10,22 +10,47 @@ if TYPE_CHECKING:
     from blis_sim.cluster.asked import Asked
 
 
-@dataclass(slots=True)
-class Report:
-    """What an instance reports of itself; as old as ``snapshot_interval_s`` allows."""
+class Report(Protocol):
+    """What an instance reports of itself; as old as ``snapshot_interval_s`` allows.
+
+    To be read at once: a fresh one changes with the instance.
+    """
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests it was sent that are not in its running list."""
+
+    @property
+    def num_running(self) -> int:
+        """Requests in its running list."""
+
+    @property
+    def kv_used_blocks(self) -> int:
+        """KV blocks held by requests."""
+
+    @property
+    def kv_blocks(self) -> int:
+        """KV blocks it has, >= 1."""
+
+    @property
+    def active_tokens(self) -> int:
+        """Prompt tokens of all its requests, and the tokens generated for them so far."""
+
+    @property
+    def num_sent(self) -> int:
+        """Requests it had been sent, ever, when it reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A report of some moment; the fields are those of `Report`."""
 
     num_waiting: int
-    """Requests it was sent that are not in its running list."""
     num_running: int
-    """Requests in its running list."""
     kv_used_blocks: int
-    """KV blocks held by requests."""
     kv_blocks: int
-    """KV blocks it has, >= 1."""
     active_tokens: int
-    """Prompt tokens of all its requests, and the tokens generated for them so far."""
     num_sent: int
-    """Requests it had been sent, ever, when it reported."""
 
 
 class Candidate(Protocol):

@@ -35,10 +35,11 @@ class Weighted:
         reports: list[Report] = []
         if self._reads_reports:
             reports = [candidate.report() for candidate in candidates]
-        totals = [0.0] * len(candidates)
-        for scorer, share in self._parts:
-            scores = scorer.score(asked, candidates, reports)
-            totals = [total + share * score for total, score in zip(totals, scores, strict=True)]
+        parts = [
+            [share * score for score in scorer.score(asked, candidates, reports)]
+            for scorer, share in self._parts
+        ]
+        totals = list(map(sum, zip(*parts, strict=True)))
         return Choice(best_position(candidates, totals), tuple(totals))
 
     def sent(self, asked: Asked, candidate: Candidate) -> None:
