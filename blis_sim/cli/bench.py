@@ -81,7 +81,7 @@ def cluster(
     ] = "weighted",
     latency_model: Annotated[
         str, typer.Option("--latency-model", help="auto, blackbox, roofline-v1 or roofline-v2.")
-    ] = "blackbox",
+    ] = "auto",
     repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

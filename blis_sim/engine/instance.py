@@ -13,6 +13,7 @@ from blis_sim.engine.request import Request, State
 from blis_sim.engine.run_ahead import RunAhead
 from blis_sim.engine.scheduler import Scheduler
 from blis_sim.errors import InvariantError
+from blis_sim.latency.base import Batch
 from blis_sim.metrics.records import ABSENT, EngineCounters, Status
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Instance:
         self._step_end_key = order_key(Priority.STEP_END, index)
         self._scheduling_key = order_key(Priority.SCHEDULING, index)
         self._current: ScheduledBatch | None = None
-        """The step in flight, unless it is part of a run."""
+        """The step in flight, unless it is part of a run; beside a run, the step before it."""
         self._pending: ScheduledBatch | None = None
         """With asynchronous scheduling, the batch fixed for the next step."""
         self._run: DecodeRun | None = None
@@ -221,6 +222,10 @@ class Instance:
         end_us = now_us + self._with_scheduling(self.latency.step_time(batch))
         if batch.num_victims:
             end_us += self._preemption_us * batch.num_victims
+        if batch.completing and self._coalesce and not self._lead:
+            run = self._run = self._plan_next_run(batch, end_us)
+            if run is not None:
+                return run.end_of(run.wake)
         return end_us
 
     def _next_batch(self, now_us: int) -> ScheduledBatch | None:
@@ -253,11 +258,12 @@ class Instance:
 
     def _end_step(self, now_us: int) -> None:
         """Deliver the tokens of the step that ends now; let go who is done or gone."""
-        run = self._run
+        run, batch = self._run, self._current
         if run is not None:
+            if batch is not None:
+                self._end_first_step(run.start_us)
             batch = self._end_run(run, now_us)
         else:
-            batch = self._current
             self._current = None
         self.last_step_end_us = now_us
         self.num_changes += 1
@@ -341,6 +347,44 @@ class Instance:
             run.cut(until_us)
         return run
 
+    def _plan_next_run(self, batch: ScheduledBatch, end_us: int) -> DecodeRun | None:
+        """Plan the run that follows a step with prompts; None if that is not certain.
+
+        Certain it is if everybody decodes from then on and nobody waits: whoever comes before
+        the step's end takes the plan back. Nothing of it is scheduled yet.
+        """
+        scheduler, frontend = self.scheduler, self.frontend
+        if (
+            scheduler.prefilling
+            or scheduler.returning
+            or scheduler.waiting.requests
+            or batch.finishing
+            or self._aborting
+            or self.awaited is not None
+            or frontend.next_entry_us <= end_us
+        ):
+            return None
+        decodes = scheduler.decodes
+        counter = decodes.counter
+        more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - counter)
+        if not more:
+            return None
+        work = Batch(decodes.count, decodes.sum_context)
+        until_us = frontend.next_entry_us if scheduler.admits_newcomers() else FAR_US
+        run = make_run(self.latency, work, (end_us, counter), more, 0, until_us)
+        run.num_scheduled = 0
+        if until_us < FAR_US:
+            run.cut(until_us)
+        return run
+
+    def _end_first_step(self, end_us: int) -> None:
+        """Deliver the tokens of the step before a run, which nobody ends with."""
+        batch = self._current
+        assert batch is not None
+        self._current = None
+        self.last_step_end_us = end_us
+        self._deliver(batch, end_us)
+
     def _end_run(self, run: DecodeRun, now_us: int) -> ScheduledBatch | None:
         """Close a run at its wake; return its last ended step if that is still to be told.
 
@@ -404,8 +448,15 @@ class Instance:
     def _cut_run(self, now_us: int) -> None:
         """End the run in progress, if any, at the first boundary from now on."""
         run = self._run
-        if run is not None and self._boundary is not None and run.cut(now_us):
+        if run is None or self._boundary is None:
+            return
+        if self._current is not None and now_us <= run.start_us:
+            self._run, end_us = None, run.start_us
+        elif run.cut(now_us):
             end_us = run.end_of(run.wake)
+        else:
+            return
+        if end_us < self._boundary_us:
             self._boundary_us = end_us
             self._boundary.fire(end_us - int(self.env.now), self._step_end_key)
 
@@ -413,7 +464,9 @@ class Instance:
         """Bring the instance to what the plain loop would show at the end of this instant."""
         self.sync_entries(now_us)
         run = self._run
-        if run is not None:
+        if run is not None and now_us >= run.start_us:
+            if self._current is not None:
+                self._end_first_step(run.start_us)
             ended = run.ended_by(now_us)
             num_scheduled = min(run.num_steps, ended + 1 + run.lead)
             self._advance_run(run, ended, run.end_of(ended), num_scheduled)
@@ -426,7 +479,9 @@ class Instance:
         if self.frontend.next_entry_us <= now_us:
             self._pull(now_us)
         run = self._run
-        if run is not None:
+        if run is not None and now_us >= run.start_us:
+            if self._current is not None:
+                self._end_first_step(run.start_us)
             ended = run.ended_by(now_us)
             num_scheduled = run.ended_by(now_us - 1) + 1 + run.lead
             if num_scheduled > run.num_scheduled or ended > run.num_ended:
@@ -444,6 +499,8 @@ class Instance:
         num_used = kv.num_blocks - kv.num_free
         if run is None:
             return num_used, FAR_US
+        if now_us < run.start_us:
+            return num_used, run.start_us
         _, begun, until_us = run.progress(now_us)
         planned = begun + run.lead - run.num_scheduled
         if planned > 0:
@@ -455,11 +512,14 @@ class Instance:
         return num_used, until_us
 
     def generated_by(self, now_us: int) -> int:
-        """Return the tokens put out by now, changing nothing."""
-        run, num_tokens = self._run, self.num_generated_tokens
-        if run is not None:
-            num_tokens += max(0, run.ended_by(now_us) - run.num_ended) * run.num_decodes
-        return num_tokens
+        """Return the tokens put out by now."""
+        run = self._run
+        if run is None or now_us < run.start_us:
+            return self.num_generated_tokens
+        if self._current is not None:
+            self._end_first_step(run.start_us)
+        num_more = max(0, run.ended_by(now_us) - run.num_ended) * run.num_decodes
+        return self.num_generated_tokens + num_more
 
     # -- blocks without a seat ------------------------------------------------
 
@@ -467,9 +527,8 @@ class Instance:
         """Take blocks for a request whose KV cache is to come, as `Scheduler.reserve`."""
         self.sync_before_pass(now_us)
         num_blocks = self.scheduler.reserve(request, now_us)
-        if num_blocks is not None:
-            self.num_changes += 1
-            self._cut_run(now_us)
+        self.num_changes += 1
+        self._cut_run(now_us)
         return num_blocks
 
     def receive(self, request: Request, now_us: int) -> None:
@@ -569,10 +628,10 @@ class Instance:
     def _steps_in_flight(self, now_us: int) -> list[int]:
         """Return the numbers of the steps whose tokens are scheduled and not out."""
         run = self._run
-        if run is not None:
-            first = run.first_step + run.ended_by(now_us)
-        elif self._current is not None:
+        if self._current is not None:
             first = self._current.step
+        elif run is not None:
+            first = run.first_step + run.ended_by(now_us)
         else:
             return []
         return [first, first + 1][: 1 + self._lead]
