@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blis_sim.catalog.locate import locate
+from blis_sim.catalog.prices import gpu_price, load_prices
 from blis_sim.cluster.resolve import cluster_config, resolve
 from blis_sim.cluster.simulation import ClusterSimulation
 from blis_sim.config.loading import load_scenario
@@ -19,7 +21,7 @@ from blis_sim.config.scenario import Scenario
 from blis_sim.engine.resolved import Pool, Resolved
 from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
-from blis_sim.metrics.context import PoolContext, RunContext
+from blis_sim.metrics.context import PoolContext, PriceContext, RunContext
 from blis_sim.metrics.result import Result, RunInfo, check_conservation
 from blis_sim.units import seconds_to_us
 from blis_sim.version import package_version
@@ -166,7 +168,24 @@ def run_context(
         slo=scenario.slo.model_dump(),
         percentiles=percentiles,
         pools=tuple(_pool_context(pool) for pool in resolved.pools),
+        prices=_prices(resolved),
     )
+
+
+def _prices(resolved: Resolved) -> dict[str, PriceContext]:
+    """Return what the GPUs of a scenario cost; those without a known price are absent."""
+    file = resolved.scenario.prices
+    prices = load_prices(None if file is None else locate(file).path)
+    found: dict[str, PriceContext] = {}
+    for gpu in sorted({resolved.gpu.name, *(pool.deployed.gpu.name for pool in resolved.pools)}):
+        price = gpu_price(gpu, prices)
+        if price is not None:
+            found[gpu] = PriceContext(
+                usd_per_gpu_hour=price.median_usd_per_gpu_hour,
+                num_offers=len(price.offers),
+                sources=tuple(f"{o.source}, {o.as_of}".lstrip(", ") for o in price.offers),
+            )
+    return found
 
 
 def _pool_context(pool: Pool) -> PoolContext:

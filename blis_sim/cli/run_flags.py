@@ -43,6 +43,12 @@ def _scenario_flags() -> tuple[Flag, ...]:
             is_repeatable=True,
             help="Set one setting by its path, e.g. engine.max_num_seqs=64; may be repeated.",
         ),
+        row(
+            "--prices",
+            "prices",
+            "FILE",
+            "Prices of GPUs of your own, CSV in the layout of configs/prices.csv.",
+        ),
         row("--seed", "seed", "N", "Seed of all random draws (42)."),
         Flag(
             names=("--horizon",),

@@ -7,6 +7,8 @@ engine.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from blis_sim.config.cluster import ClusterSettings
@@ -42,5 +44,7 @@ class Scenario(Section):
     seed: int = Field(default=42, ge=0, lt=2**63)
     horizon_s: float | None = Field(default=None, gt=0, lt=float("inf"))
     """Stop the clock here; requests not finished are counted where they are."""
+    prices: Path | None = None
+    """Prices of GPUs, CSV in the layout of configs/prices.csv; it wins GPU by GPU."""
     coalesce: bool = True
     """Run decode steps in exact batches; false = one event per step (same results)."""

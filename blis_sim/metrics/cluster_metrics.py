@@ -88,6 +88,13 @@ def _num_scaling_events(measured: Measured) -> int | None:
     return sum(event.pool in pools for event in run.scaling)
 
 
+def _usd_per_million_tokens(measured: Measured) -> float | None:
+    cost_usd = measured.cost_usd
+    if cost_usd is None:
+        return None
+    return ratio(cost_usd * 1e6, measured.total("num_generated_tokens"))
+
+
 CLUSTER_METRICS: tuple[Metric, ...] = (
     Metric(
         "mean_gpus",
@@ -107,6 +114,25 @@ CLUSTER_METRICS: tuple[Metric, ...] = (
         lambda m: m.gpu_us / US_PER_HOUR,
         Group.CLUSTER,
         Scope.INSTANCE,
+    ),
+    Metric(
+        "cost_usd",
+        "Cost (USD)",
+        "USD",
+        "gpu_hours of each GPU * its price per GPU and hour, the median of the offers known; null "
+        "when a price is not known",
+        lambda m: m.cost_usd,
+        Group.CLUSTER,
+        Scope.INSTANCE,
+    ),
+    Metric(
+        "usd_per_million_output_tokens",
+        "Cost per million output tokens (USD)",
+        "USD",
+        "cost_usd / tokens generated * 1e6; null without a price or a token",
+        _usd_per_million_tokens,
+        Group.CLUSTER,
+        Scope.POOL,
     ),
     Metric(
         "lifetime_s",

@@ -10,6 +10,25 @@ from blis_sim.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceContext:
+    """What one GPU costs.
+
+    Attributes
+    ----------
+    usd_per_gpu_hour : float
+        Median of the offers known, USD per GPU and hour.
+    num_offers : int
+        How many they are.
+    sources : sequence of str
+        Who asked these prices, and when.
+    """
+
+    usd_per_gpu_hour: float
+    num_offers: int
+    sources: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolContext:
     """One pool of a cluster.
 
@@ -113,6 +132,8 @@ class RunContext:
     pools : sequence of PoolContext
         The pools of a cluster, in the order of ``RunData.pools``; empty without one. What
         stands above of model, GPU, latency model, KV cache and engine is then of the first.
+    prices : mapping of str to PriceContext
+        By the names of the GPUs; those without a known price are absent.
 
     Raises
     ------
@@ -143,6 +164,7 @@ class RunContext:
     percentiles: Sequence[float] = ()
     backend: str = "blis_sim"
     pools: Sequence[PoolContext] = ()
+    prices: Mapping[str, PriceContext] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for rank in self.percentiles:

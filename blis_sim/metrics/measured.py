@@ -12,7 +12,7 @@ from blis_sim.errors import ConfigError, unknown_name
 from blis_sim.metrics.lifetimes import paid_us, serving_us
 from blis_sim.metrics.percentiles import BoolArray, Distribution, Float64Array, Int64Array
 from blis_sim.metrics.records import ABSENT, EngineCounters, RequestColumns, RunData, Status
-from blis_sim.units import US_PER_MS, us_to_seconds
+from blis_sim.units import US_PER_HOUR, US_PER_MS, us_to_seconds
 
 SLO_LIMITS = ("ttft_ms", "tpot_ms", "e2el_ms")
 FAILED = (Status.ABORTED, Status.TIMED_OUT, Status.REJECTED, Status.DROPPED)
@@ -34,6 +34,10 @@ class Measured:
         Which requests count; None = all.
     instances : sequence of int or None
         Which instances count; None = all.
+    usd_per_gpu_hour : mapping of str to float
+        Prices by the names of GPUs.
+    gpu : str
+        Name of the GPU of a run without a cluster.
 
     Raises
     ------
@@ -49,8 +53,12 @@ class Measured:
         slo: Mapping[str, float | None] | None = None,
         chosen: BoolArray | Int64Array | None = None,
         instances: Sequence[int] | None = None,
+        usd_per_gpu_hour: Mapping[str, float] | None = None,
+        gpu: str = "",
     ) -> None:
         self.run = run
+        self._usd_per_gpu_hour = usd_per_gpu_hour or {}
+        self._gpu = gpu
         self.columns = run.requests if chosen is None else _rows(run.requests, chosen)
         self.instances = range(len(run.counters)) if instances is None else instances
         self._num_gpus = num_gpus
@@ -193,6 +201,22 @@ class Measured:
         if not self.run.instances:
             return self._num_gpus * self.duration_us
         return self.gpu_weighted([paid_us(self.run, instance) for instance in self.instances])
+
+    @cached_property
+    def cost_usd(self) -> float | None:
+        """Price of the GPUs for the time they were paid for, None when one is not known."""
+        run, prices = self.run, self._usd_per_gpu_hour
+        if not run.instances:
+            price = prices.get(self._gpu)
+            return None if price is None else self.gpu_us / US_PER_HOUR * price
+        total = 0.0
+        for instance in self.instances:
+            pool = run.pools[run.instances[instance].pool]
+            if pool.gpu not in prices:
+                return None
+            gpu_us = pool.gpus_per_instance * paid_us(run, instance)
+            total += gpu_us / US_PER_HOUR * prices[pool.gpu]
+        return total
 
     def gpu_weighted(self, amounts: Sequence[int]) -> int:
         """Return the sum over instances of ``amounts``, each times the instance's GPUs.

@@ -59,7 +59,13 @@ def measure(
 ) -> Measured:
     """Return the view of ``run``, or of some requests and instances, that formulas read."""
     return Measured(
-        run, num_gpus=context.num_gpus, slo=context.slo, chosen=chosen, instances=instances
+        run,
+        num_gpus=context.num_gpus,
+        slo=context.slo,
+        chosen=chosen,
+        instances=instances,
+        usd_per_gpu_hour={gpu: each.usd_per_gpu_hour for gpu, each in context.prices.items()},
+        gpu=context.gpu,
     )
 
 

@@ -36,6 +36,9 @@ def cluster_rows(result: Result) -> Iterator[str]:
         yield from _time_rows(summary, "transfer time", "transfer")
     yield metric_row(summary, "mean_gpus")
     yield metric_row(summary, "gpu_hours")
+    if summary["cost_usd"] is not None:
+        yield metric_row(summary, "cost_usd")
+        yield metric_row(summary, "usd_per_million_output_tokens")
     is_scaled = any(pool.max_instances is not None for pool in result.context.pools)
     if is_scaled or run.scaling:
         yield metric_row(summary, "num_scaling_events")

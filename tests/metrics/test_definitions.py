@@ -8,7 +8,7 @@ from tests.metrics.builders import make_counters, make_run, served
 
 UNITS = {"s", "requests", "tokens", "req/s", "tok/s", "req/s/GPU", "tok/s/GPU"}
 UNITS |= {"fraction", "preemptions", "steps", "GPUs", "GPU-h", "instances", "events", "index"}
-UNITS |= {"ratio", "transfers", "blocks"}
+UNITS |= {"ratio", "transfers", "blocks", "USD"}
 
 
 def test_every_metric_is_declared_once_and_completely() -> None:
