@@ -277,7 +277,7 @@ class Replica:
         record = self.record
         if record.drained_us is None or record.stopped_us is not None or self.num_outstanding:
             return
-        if not self.instance.scheduler.kept:
+        if not self.instance.scheduler.kept.requests:
             record.stopped_us = now_us
 
     @property

@@ -238,11 +238,11 @@ class Instance:
             batch = self.scheduler.schedule(now_us, None)
             while batch is None and self.scheduler.has_preempted:
                 batch = self.scheduler.schedule(now_us, None)
-            while batch is None and self.scheduler.kept and self.scheduler.take_back(now_us):
+            while batch is None and self.scheduler.kept.take_back(now_us):
                 batch = self.scheduler.schedule(now_us, None)
             if batch is None:
                 # With blocks kept for a transfer, its end will bring work.
-                if not self.is_empty and not self.scheduler.kept:
+                if not self.is_empty and not self.scheduler.kept.requests:
                     raise InvariantError(
                         f"instance {self.index} at {now_us} us has work and can run none of it"
                     )
@@ -526,7 +526,7 @@ class Instance:
     def reserve(self, request: Request, now_us: int) -> int | None:
         """Take blocks for a request whose KV cache is to come, as `Scheduler.reserve`."""
         self.sync_before_pass(now_us)
-        num_blocks = self.scheduler.reserve(request, now_us)
+        num_blocks = self.scheduler.kept.reserve(request, now_us)
         self.num_changes += 1
         self._cut_run(now_us)
         return num_blocks
@@ -535,7 +535,7 @@ class Instance:
         """Let a reserved request in whose KV cache has come."""
         self.sync_before_pass(now_us)
         self.counters.num_transfers += 1
-        self.scheduler.place(request)
+        self.scheduler.kept.place(request)
         self.frontend.push(request, now_us)
         self._cut_run(now_us)
         self.expect(now_us)
@@ -544,7 +544,7 @@ class Instance:
         """Take back the blocks of a request that kept them without running."""
         self.sync_before_pass(now_us)
         self.num_changes += 1
-        self.scheduler.let_go(request, now_us)
+        self.scheduler.kept.let_go(request, now_us)
         self._cut_run(now_us)
         if self._idle is not None and not self.is_empty:
             self._idle.fire(now_us - int(self.env.now), self._scheduling_key)
@@ -682,7 +682,7 @@ class Instance:
 
     def _hand_over(self, request: Request, now_us: int) -> None:
         """Let a request go on elsewhere: its prompt is computed."""
-        self.scheduler.hold(request, now_us)
+        self.scheduler.kept.hold(request, now_us)
         assert self.on_handed_over is not None
         self.on_handed_over(request, now_us)
 
@@ -726,7 +726,7 @@ class Instance:
             self._record_unfinished(request, Status.RUNNING, steps)
         for request in scheduler.waiting.requests.values():
             self._record_unfinished(request, Status.WAITING, steps)
-        if self.is_empty and not scheduler.kept and kv.num_used:
+        if self.is_empty and not scheduler.kept.requests and kv.num_used:
             raise InvariantError(f"{kv.num_used} KV blocks are still held on an empty instance")
 
     def _record_unfinished(self, request: Request, status: Status, in_flight: list[int]) -> None:

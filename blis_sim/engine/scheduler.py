@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blis_sim.config.engine import SchedulingPolicy
 from blis_sim.engine.batch import ScheduledBatch, SchedulerSettings
 from blis_sim.engine.decode_set import DecodeSet
+from blis_sim.engine.kept_blocks import KeptBlocks
 from blis_sim.engine.kv_cache import NO_HIT
 from blis_sim.engine.request import NEVER, Request, State
 from blis_sim.engine.waiting import make_waiting_queue
+from blis_sim.engine.walk import Walk
 from blis_sim.latency.base import PrefillChunk
 from blis_sim.metrics.records import ABSENT
 
@@ -30,20 +31,6 @@ PREFILLING = State.PREFILLING
 DECODING = State.DECODING
 LAST_TOKEN = State.LAST_TOKEN
 ENDED = State.ENDED
-
-
-class _Plan:
-    """What a walk over the running list has decided so far."""
-
-    __slots__ = ("budget", "chunks", "num_victims", "skipped", "tokens")
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self.tokens: dict[int, int] = {}
-        """Seat -> tokens given."""
-        self.chunks: list[Request] = []
-        self.skipped: list[Request] = []
-        self.num_victims = 0
 
 
 class Scheduler:
@@ -70,9 +57,8 @@ class Scheduler:
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
         self.recached_tokens = 0
-        self.kept: dict[int, Request] = {}
-        """Requests that hold the blocks of their prompt without running, by number: their KV
-        cache is being sent, here or from here, or has just come."""
+        self.kept = KeptBlocks(self)
+        """Blocks of requests that are not in the running list."""
         self.prefilling: list[Request] = []
         self.returning: list[Request] = []
         """Decodes left out of the latest step."""
@@ -105,7 +91,7 @@ class Scheduler:
             else:
                 budget = None
         if budget is None:
-            budget = self._walk_running(batch, in_flight, now_us)
+            budget = Walk(self, batch, in_flight, now_us).go()
         self.head_needs_blocks = False
         if self.waiting.requests and not batch.num_victims:
             self._admit(batch, budget, now_us)
@@ -147,7 +133,7 @@ class Scheduler:
             kv.allocate(need, need * now_us)
         decodes.counter += 1
         if self.returning:
-            self._welcome_back(batch)
+            self.welcome_back(batch)
         fillers = decodes.filled_by_last(1) if decodes.has_fillers else []
         if chunks is not None:
             batch.was_disturbed = True
@@ -155,7 +141,7 @@ class Scheduler:
                 if tokens:
                     if fillers:  # of equal blocks, the one that stands ahead is the older
                         self._publish(m for m in fillers if m.seat < request.seat)
-                    self._continue(batch, request, tokens)
+                    self.continue_prefill(batch, request, tokens)
                     budget -= tokens
         if fillers:
             self._publish(fillers)
@@ -189,7 +175,7 @@ class Scheduler:
                     break
         return True
 
-    def _welcome_back(self, batch: ScheduledBatch) -> None:
+    def welcome_back(self, batch: ScheduledBatch) -> None:
         """Find the decodes of this batch that were left out of the step before."""
         batch.irregular = [
             r for r in self.returning if r.state is DECODING and r.skipped_step == batch.step - 1
@@ -205,153 +191,6 @@ class Scheduler:
     def _publish(self, members: Iterable[Request]) -> None:
         for member in members:
             self.kv.publish(member, self.decodes.context(member))
-
-    def _walk_running(
-        self, batch: ScheduledBatch, in_flight: ScheduledBatch | None, now_us: int
-    ) -> int:
-        """Schedule the running list one by one, preempting when the pool is dry."""
-        plan = _Plan(self.settings.max_num_batched_tokens)
-        min_free = self.kv.min_free
-        is_open = True
-        for request in list(self.running.values()):
-            if request.state is LAST_TOKEN or request.seat not in self.running:
-                continue
-            if is_open and plan.budget > 0:
-                is_open = self._place(request, plan, batch, in_flight, now_us)
-                if not is_open:
-                    continue
-            elif request.state is DECODING:
-                plan.skipped.append(request)
-        batch.was_disturbed = True
-        batch.num_victims = plan.num_victims
-        self.kv.min_free = min(min_free, self.kv.num_free)  # what victims held does not count
-        self._carry_out(plan, batch, in_flight, now_us)
-        return plan.budget
-
-    def _place(
-        self,
-        request: Request,
-        plan: _Plan,
-        batch: ScheduledBatch,
-        in_flight: ScheduledBatch | None,
-        now_us: int,
-    ) -> bool:
-        """Find blocks for one running request; False when it had to give up itself."""
-        size = self.kv.block_size
-        if request.state is DECODING:
-            computed, tokens = self.decodes.context(request), 1
-        else:
-            computed = request.num_computed_tokens
-            tokens = min(request.num_tokens - computed, plan.budget)
-            if self.settings.long_prefill_token_threshold:
-                tokens = min(tokens, self.settings.long_prefill_token_threshold)
-        need = -(-(computed + tokens) // size) + -computed // size
-        while need > self.kv.num_free:
-            victim = self._choose_victim()
-            if victim is request and self.kept and self.take_back(now_us):
-                plan.num_victims += 1
-                continue
-            self._preempt(victim, plan, batch, in_flight, now_us)
-            if victim is request:
-                return False
-        self.kv.allocate(need, need * now_us)
-        if request.content:
-            self.kv.publish(request, computed + tokens)
-        plan.tokens[request.seat] = tokens
-        plan.budget -= tokens
-        if request.state is PREFILLING:
-            plan.chunks.append(request)
-        return True
-
-    def _choose_victim(self) -> Request:
-        if self.settings.policy == SchedulingPolicy.PRIORITY:
-            # The number makes the order total: the most urgent request always gets on.
-            return max(
-                self.running.values(),
-                key=lambda r: (r.spec.priority, r.spec.arrival_us, r.request_id),
-            )
-        return next(reversed(self.running.values()))
-
-    def _preempt(
-        self,
-        victim: Request,
-        plan: _Plan,
-        batch: ScheduledBatch,
-        in_flight: ScheduledBatch | None,
-        now_us: int,
-    ) -> None:
-        """Take a running request's seat and blocks away; it will be recomputed."""
-        self._pause(victim, batch, in_flight, now_us)
-        if victim.state is DECODING:
-            self.decodes.leave(victim)
-        elif victim.state is PREFILLING:
-            self.prefilling.remove(victim)
-        given = plan.tokens.pop(victim.seat, 0)
-        plan.budget += given
-        if given and victim in plan.chunks:
-            plan.chunks.remove(victim)
-        if victim in plan.skipped:
-            plan.skipped.remove(victim)
-        # As in vLLM, blocks given in this very pass are findable like the others.
-        computed = victim.num_computed_tokens + given
-        held = -(-computed // self.kv.block_size)
-        self.kv.release(victim, held, computed, now_us, keep=True)
-        del self.running[victim.seat]
-        self.running_us += now_us
-        self.waiting_us -= now_us
-        victim.num_computed_tokens = 0
-        victim.num_preemptions += 1
-        if in_flight is not None and victim.yields_in(in_flight.step):
-            victim.last_step = in_flight.step
-        else:
-            victim.join_step = NEVER
-        victim.state = WAITING
-        self.waiting.push_preempted(victim)
-        self.note_waiting()
-        plan.num_victims += 1
-        self.num_preemptions += 1
-
-    def _pause(
-        self,
-        request: Request,
-        batch: ScheduledBatch,
-        in_flight: ScheduledBatch | None,
-        now_us: int,
-    ) -> None:
-        """Note when a request that gets no token in this step had its latest one."""
-        if request.yields_in(batch.step - 1):
-            if in_flight is None:
-                request.last_token_us = now_us
-            else:
-                in_flight.pausing = [*in_flight.pausing, request]
-
-    def _carry_out(
-        self, plan: _Plan, batch: ScheduledBatch, in_flight: ScheduledBatch | None, now_us: int
-    ) -> None:
-        """Compute what a walk has planned; who was passed over stays where it is."""
-        if plan.num_victims and not plan.tokens:
-            # Nobody could be served: there is no step that anybody was left out of.
-            batch.num_decodes = batch.num_regular = 0
-            return
-        decodes = self.decodes
-        for request in plan.skipped:
-            self._pause(request, batch, in_flight, now_us)
-        batch.num_decodes = decodes.count - len(plan.skipped)
-        batch.sum_decode_context = decodes.sum_context - sum(
-            decodes.context(r) for r in plan.skipped
-        )
-        batch.num_regular = batch.num_decodes
-        decodes.counter += 1
-        for request in plan.skipped:
-            request.skipped_before = request.skipped_step
-            request.skipped_step = batch.step
-            decodes.postpone(request)
-        if self.returning:
-            self._welcome_back(batch)
-        self.returning = plan.skipped
-        self.publish_filled(1)
-        for request in plan.chunks:
-            self._continue(batch, request, plan.tokens[request.seat])
 
     # -- waiting requests -----------------------------------------------------
 
@@ -408,7 +247,7 @@ class Scheduler:
             self.head_needs_blocks = True
             return False
         self.waiting.remove(request)
-        del self.kept[request.request_id]
+        del self.kept.requests[request.request_id]
         kv.allocate(need, need * now_us)
         self._take_seat(request, now_us)
         self._compute(batch, request, 1, 1)
@@ -460,7 +299,7 @@ class Scheduler:
         self.running_us -= now_us
         request.state = PREFILLING
 
-    def _continue(self, batch: ScheduledBatch, request: Request, tokens: int) -> None:
+    def continue_prefill(self, batch: ScheduledBatch, request: Request, tokens: int) -> None:
         """Schedule the next tokens of a prefilling request."""
         wanted = request.num_tokens - request.num_computed_tokens
         if tokens == wanted:
@@ -512,7 +351,7 @@ class Scheduler:
             self.waiting.remove(request)
             self.waiting_us += now_us
             if request.is_placed:
-                self.let_go(request, now_us)
+                self.kept.let_go(request, now_us)
         else:
             del self.running[request.seat]
             self.running_us += now_us
@@ -525,83 +364,6 @@ class Scheduler:
         if request.has_private_extents:
             self.kv.forget(request)
         request.state = ENDED
-
-    # -- blocks without a seat ------------------------------------------------
-
-    def hold(self, request: Request, now_us: int) -> bool:
-        """Let a request leave the running list and keep its blocks; False if it has none left.
-
-        It has none when it was preempted while its last step was in flight.
-        """
-        if request.state is WAITING:
-            self.finish(request, now_us)
-            return False
-        del self.running[request.seat]
-        self.running_us += now_us
-        self.kept[request.request_id] = request
-        request.state = State.TRANSFER
-        return True
-
-    def reserve(self, request: Request, now_us: int) -> int | None:
-        """Take the blocks for a prompt that is computed elsewhere; return how many are not cached.
-
-        None, with nothing taken, when they are not free, or when somebody waits for blocks
-        who came before.
-        """
-        if any(not waiting.is_placed for waiting in self.waiting.requests.values()):
-            return None
-        kv = self.kv
-        hit = kv.lookup(request) if request.content else NO_HIT
-        need = -(-request.prompt_tokens // kv.block_size) - hit.num_blocks
-        if need > kv.num_free - hit.num_on_free_list:
-            return None
-        if hit is not NO_HIT:
-            kv.pin(request, hit, now_us)
-        kv.allocate(need, need * now_us)
-        self.kept[request.request_id] = request
-        request.num_computed_tokens = request.prompt_tokens
-        return need
-
-    def place(self, request: Request) -> None:
-        """Make a reserved request ready to run: its KV cache is here.
-
-        With no token generated the last one of the prompt is computed again, to sample.
-        """
-        if request.content:
-            self.kv.publish(request, request.prompt_tokens)
-        request.num_computed_tokens = request.prompt_tokens - (not request.num_generated)
-        request.is_placed = True
-
-    def let_go(self, request: Request, now_us: int) -> None:
-        """Return the blocks of a request that kept them without running."""
-        del self.kept[request.request_id]
-        self._release_prompt(request, now_us, keep=False)
-        if request.has_private_extents:
-            self.kv.forget(request)
-
-    def take_back(self, now_us: int) -> bool:
-        """Take the blocks of the last placed request in the queue; it will be recomputed.
-
-        For when nobody runs and the head lacks blocks, and when the only one who could be
-        preempted is the one who needs a block: it would come back to where it is, and never get
-        on. False when there is no such request.
-        """
-        placed = [r for r in self.waiting.requests.values() if r.is_placed]
-        if not placed:
-            return False
-        victim = placed[-1]
-        del self.kept[victim.request_id]
-        self._release_prompt(victim, now_us, keep=True)
-        victim.is_placed = False
-        victim.num_computed_tokens = 0
-        victim.num_preemptions += 1
-        self.num_preemptions += 1
-        return True
-
-    def _release_prompt(self, request: Request, now_us: int, *, keep: bool) -> None:
-        tokens = request.prompt_tokens
-        held = -(-tokens // self.kv.block_size)
-        self.kv.release(request, held, tokens, now_us, keep=keep)
 
     def note_waiting(self) -> None:
         """Note the length of the waiting queue, which has just grown."""
@@ -627,5 +389,5 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Check the block accounting; raises InvariantError."""
         holders = {r.request_id: (r, self.computed_tokens(r)) for r in self.running.values()}
-        holders |= {number: (r, r.prompt_tokens) for number, r in self.kept.items()}
+        holders |= {number: (r, r.prompt_tokens) for number, r in self.kept.requests.items()}
         self.kv.check_integrity(holders)
