@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from blis_sim.cluster.exact import as_written
 from blis_sim.config.cluster import AdmissionPolicy
-from blis_sim.errors import ConfigError
 from blis_sim.units import US_PER_S
 
 if TYPE_CHECKING:
@@ -30,14 +29,6 @@ SLO_PRIORITIES = {"critical": 4, STANDARD: 3, "batch": -1, "sheddable": -2, "bac
 _CAPACITY_TOKENS = 10_000.0
 _REFILL_TOKENS_PER_S = 1_000.0
 _SHED_MIN_PRIORITY = 3
-
-_USED_BY = {
-    "token_bucket_capacity": AdmissionPolicy.TOKEN_BUCKET,
-    "token_bucket_refill_rate": AdmissionPolicy.TOKEN_BUCKET,
-    "tier_shed_threshold": AdmissionPolicy.TIER_SHED,
-    "tier_shed_min_priority": AdmissionPolicy.TIER_SHED,
-    "slo_priorities": AdmissionPolicy.TIER_SHED,
-}
 
 
 class Admission(Protocol):
@@ -141,34 +132,16 @@ class TierShed:
         return SHED if max(loads(), default=0) > self._threshold else None
 
 
-def check_admission(settings: AdmissionSettings) -> None:
-    """Raise ConfigError where a setting is given that the policy cannot use."""
-    where = "cluster.gateway.admission"
-    for name, policy in _USED_BY.items():
-        value = getattr(settings, name)
-        if value is not None and settings.policy != policy:
-            got = f"{value:g}" if isinstance(value, float) else value
-            raise ConfigError(
-                f"{where}.{name} must not be set with policy {settings.policy.value}; got {got}; "
-                f"leave it out or set {where}.policy to {policy.value}"
-            )
-
-
 def make_admission(settings: AdmissionSettings) -> Admission:
     """Return the policy that the settings describe, in its first state.
 
     Parameters
     ----------
     settings : AdmissionSettings
-        What the user wrote. Defaults: a bucket of 10000 tokens refilled with 1000 tokens/s;
-        classes below priority 3 are shed while an instance has any request.
-
-    Raises
-    ------
-    ConfigError
-        A setting is given that the policy cannot use.
+        As :func:`~blis_sim.config.cluster_checks.check_cluster` accepts them: what the policy
+        cannot use is not looked at. Defaults: a bucket of 10000 tokens refilled with 1000
+        tokens/s; classes below priority 3 are shed while an instance has any request.
     """
-    check_admission(settings)
     match settings.policy:
         case AdmissionPolicy.ALWAYS_ADMIT:
             return AlwaysAdmit()

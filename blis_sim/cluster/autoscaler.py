@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from blis_sim.errors import ConfigError
 from blis_sim.units import seconds_to_us
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class Autoscaler:
     Parameters
     ----------
     settings : AutoscalingSettings
-        Of one pool, as :func:`check_autoscaling` accepts them.
+        Of one pool, as :func:`~blis_sim.config.cluster_checks.check_cluster` accepts them.
 
     References
     ----------
@@ -98,40 +97,3 @@ class Autoscaler:
 
 def _is_within(now_us: int, since_us: int | None, cooldown_us: int) -> bool:
     return since_us is not None and now_us - since_us < cooldown_us
-
-
-def check_autoscaling(settings: AutoscalingSettings, num_instances: int, where: str) -> None:
-    """Raise where the settings contradict each other.
-
-    Parameters
-    ----------
-    settings : AutoscalingSettings
-        What the user wrote at ``<where>.autoscaling``.
-    num_instances : int
-        Instances at the start, ``<where>.num_instances``.
-    where : str
-        The section that has both, such as ``cluster`` or ``cluster.pools[0]``.
-
-    Raises
-    ------
-    ConfigError
-        The limits leave no number of instances, or not the first one; or the target cannot be
-        reached.
-    """
-    least, most = settings.min_instances, settings.max_instances
-    if least > most:
-        raise ConfigError(
-            f"{where}.autoscaling.max_instances must be >= min_instances, {least}; got {most}; "
-            "raise it, or lower min_instances"
-        )
-    if not least <= num_instances <= most:
-        raise ConfigError(
-            f"{where}.num_instances must be within {least}..{most} instances, the limits of "
-            f"{where}.autoscaling; got {num_instances}; start with as many, or change "
-            "min_instances or max_instances"
-        )
-    if settings.metric == "kv-utilization" and settings.target > 1:
-        raise ConfigError(
-            f"{where}.autoscaling.target must be a share of the KV blocks, at most 1, with "
-            f"metric kv-utilization; got {settings.target:g}; write 0.8 for 80 %"
-        )

@@ -6,6 +6,7 @@ instance is none: it decides as soon as there are several, as in a sweep over th
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from blis_sim.config.cluster import AdmissionPolicy, instances_at_start, scaled_parts
@@ -140,18 +141,18 @@ def _check_autoscaling(
     if high < low:
         raise ConfigError(
             f"{where}.autoscaling.max_instances must be >= min_instances ({low}); got {high}; "
-            "raise it"
+            "raise it, or lower min_instances"
         )
     if not low <= instances_at_start(part) <= high:
         raise ConfigError(
             f"{where}.num_instances must be from min_instances to max_instances of its "
             f"autoscaling ({low} to {high}); got {part.num_instances}; leave it out to start "
-            f"with {low}"
+            f"with {low}, or change min_instances or max_instances"
         )
     if scaling.metric == "kv-utilization" and scaling.target > 1:
         raise ConfigError(
-            f"{where}.autoscaling.target must be <= 1, a share of the KV blocks; got "
-            f"{scaling.target:g}; write 80 % as 0.8"
+            f"{where}.autoscaling.target must be <= 1, a share of the KV blocks, with metric "
+            f"kv-utilization; got {scaling.target:g}; write 80 % as 0.8"
         )
 
 
@@ -159,6 +160,7 @@ def _check_autoscaling(
 
 
 def _check_admission(gateway: GatewaySettings) -> None:
+    where = "cluster.gateway.admission"
     admission = gateway.admission
     for name, policy in (
         ("token_bucket_capacity", AdmissionPolicy.TOKEN_BUCKET),
@@ -170,38 +172,54 @@ def _check_admission(gateway: GatewaySettings) -> None:
         value = getattr(admission, name)
         if value is not None and admission.policy is not policy:
             raise ConfigError(
-                f"cluster.gateway.admission.{name} must be set with policy {policy.value}; got "
-                f"{shown(value)} with {admission.policy.value}; leave it out"
+                f"{where}.{name} must be set with policy {policy.value}; got {_as_typed(value)} "
+                f"with {admission.policy.value}; leave it out or set {where}.policy to "
+                f"{policy.value}"
             )
 
 
 def _check_queue(gateway: GatewaySettings, slo: SloSettings) -> None:
+    """Check the queue; what is as without it (``queue_order: fcfs``) is always accepted.
+
+    So a scenario with its defaults written out can be read back.
+    """
     where = "cluster.gateway"
     if gateway.max_outstanding_per_instance is None:
-        asked = {
-            "queue_limit": gateway.queue_limit,
-            "queue_order": None if gateway.queue_order == "fcfs" else gateway.queue_order,
-            "fair_share": gateway.fair_share or None,
-        }
-        for name, value in asked.items():
-            if value is not None:
+        for name, value, without in (
+            ("queue_limit", gateway.queue_limit, None),
+            ("queue_order", gateway.queue_order, "fcfs"),
+            ("fair_share", gateway.fair_share, False),
+        ):
+            if value != without:
                 raise ConfigError(
                     f"{where}.{name} must be set with max_outstanding_per_instance: without it "
-                    f"nothing waits in the gateway; got {shown(value)}; leave it out or add it"
+                    f"nothing ever waits in the gateway; got {_as_typed(value)}; set a limit of "
+                    "requests per instance, or leave it out"
                 )
     if gateway.tenant_weights is not None and not gateway.fair_share:
         raise ConfigError(
             f"{where}.tenant_weights must be set with fair_share; got "
-            f"{shown(gateway.tenant_weights)} without; set fair_share: true"
+            f"{shown(gateway.tenant_weights)} without; set fair_share: true, or leave it out"
         )
     is_by_deadline = gateway.queue_order == "slo-deadline"
     if gateway.ttft_limits_ms is not None and not is_by_deadline:
         raise ConfigError(
             f"{where}.ttft_limits_ms must be set with queue_order slo-deadline; got "
-            f"{shown(gateway.ttft_limits_ms)} with {gateway.queue_order}; leave it out"
+            f"{shown(gateway.ttft_limits_ms)} with {gateway.queue_order}; set that order, or "
+            "leave it out"
         )
-    if is_by_deadline and gateway.ttft_limits_ms is None and slo.ttft_ms is None:
+    has_common_limit = slo.ttft_ms is not None and isfinite(slo.ttft_ms)
+    if is_by_deadline and not gateway.ttft_limits_ms and not has_common_limit:
         raise ConfigError(
             f"{where}.queue_order must be fcfs or priority where no TTFT limit is known; got "
             "slo-deadline; set slo.ttft_ms or cluster.gateway.ttft_limits_ms"
         )
+
+
+def _as_typed(value: object) -> str:
+    """Return a setting as a user would type it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else shown(value)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from blis_sim.cluster.admission import Admission, TokenBucket, make_admission
 from blis_sim.cluster.asked import Asked
 from blis_sim.config.cluster import AdmissionPolicy, AdmissionSettings
-from blis_sim.errors import ConfigError
 from tests.engine.builders import fixed, make_spec
 
 TOO_FEW = "token bucket: not enough tokens"
@@ -210,49 +209,3 @@ def test_a_request_is_admitted_unless_a_window_would_have_too_many(
         assert (got == TOO_LARGE) == (tokens > capacity)
         if got is None:
             admitted = with_it
-
-
-@pytest.mark.parametrize(
-    ("policy", "name", "value", "message"),
-    [
-        (
-            "tier-shed",
-            "token_bucket_capacity",
-            100,
-            r"cluster\.gateway\.admission\.token_bucket_capacity must not be set with policy "
-            r"tier-shed; got 100; leave it out or set cluster\.gateway\.admission\.policy to "
-            "token-bucket",
-        ),
-        (
-            "always-admit",
-            "token_bucket_refill_rate",
-            0,
-            "token_bucket_refill_rate must not be set with policy always-admit; got 0;.*to "
-            "token-bucket",
-        ),
-        (
-            "token-bucket",
-            "tier_shed_threshold",
-            0,
-            "tier_shed_threshold must not be set with policy token-bucket; got 0;.*to tier-shed",
-        ),
-        (
-            "reject-all",
-            "tier_shed_min_priority",
-            3,
-            "tier_shed_min_priority must not be set with policy reject-all; got 3;.*to tier-shed",
-        ),
-        (
-            "always-admit",
-            "slo_priorities",
-            {"batch": 1},
-            "slo_priorities must not be set with policy always-admit; got {'batch': 1};",
-        ),
-    ],
-)
-def test_a_setting_the_policy_cannot_use_is_refused(
-    policy: str, name: str, value: object, message: str
-) -> None:
-    """Nothing is accepted and ignored; the message names the setting and the policy."""
-    with pytest.raises(ConfigError, match=message):
-        make_policy(policy, **{name: value})

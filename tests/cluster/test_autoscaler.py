@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blis_sim.cluster.autoscaler import Autoscaler, check_autoscaling
+from blis_sim.cluster.autoscaler import Autoscaler
 from blis_sim.config.cluster import AutoscalingSettings
-from blis_sim.errors import ConfigError
 from tests.engine.builders import fixed
 
 S = 1_000_000
@@ -205,43 +204,3 @@ def test_a_pool_stays_within_limits_and_does_not_flap(
             assert now_us - changed_us >= down_s * S
             ready, starting = wanted, 0
             changed_us = now_us
-
-
-@pytest.mark.parametrize(
-    ("settings", "num_instances", "message"),
-    [
-        (
-            {"min_instances": 4, "max_instances": 2},
-            3,
-            r"cluster\.pools\[0\]\.autoscaling\.max_instances must be >= min_instances, 4; got 2; "
-            "raise it, or lower min_instances",
-        ),
-        (
-            {"min_instances": 2, "max_instances": 4},
-            1,
-            r"cluster\.pools\[0\]\.num_instances must be within 2\.\.4 instances, the limits of "
-            r"cluster\.pools\[0\]\.autoscaling; got 1; start with",
-        ),
-        ({"min_instances": 2, "max_instances": 4}, 5, r"within 2\.\.4 instances, .*; got 5;"),
-        (
-            {"metric": "kv-utilization", "target": 80},
-            1,
-            r"cluster\.pools\[0\]\.autoscaling\.target must be a share of the KV blocks, at most "
-            "1, with metric kv-utilization; got 80; write 0.8 for 80 %",
-        ),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(
-    settings: dict[str, Any], num_instances: int, message: str
-) -> None:
-    """The message says where, what the limit is, and what to do."""
-    with pytest.raises(ConfigError, match=message):
-        check_autoscaling(make_settings(**settings), num_instances, "cluster.pools[0]")
-
-
-@pytest.mark.parametrize("num_instances", [2, 3, 4])
-def test_any_start_within_the_limits_is_accepted(num_instances: int) -> None:
-    """The limits included; a fixed number is a degenerate case."""
-    check_autoscaling(make_settings(min_instances=2, max_instances=4), num_instances, "cluster")
-    settings = make_settings(min_instances=num_instances, max_instances=num_instances)
-    check_autoscaling(settings, num_instances, "cluster")

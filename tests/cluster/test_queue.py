@@ -1,4 +1,4 @@
-"""The gateway's queue without tenants, and the checks of its settings."""
+"""The gateway's queue without tenants."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blis_sim.cluster.asked import Asked
-from blis_sim.cluster.queue import GatewayQueue, check_gateway, make_queue
+from blis_sim.cluster.queue import GatewayQueue, make_queue
 from blis_sim.cluster.sorted_queue import SortedQueue, by_priority
 from blis_sim.config.cluster import GatewaySettings
-from blis_sim.errors import ConfigError
 from tests.engine.builders import fixed, make_spec
 
 
@@ -167,58 +166,6 @@ def test_only_who_waits_can_be_removed(fair_share: bool) -> None:
     assert drain(queue) == [1]
 
 
-WITHOUT = r"must be set together with cluster\.gateway\.max_outstanding_per_instance; got "
-
-
-@pytest.mark.parametrize(
-    ("settings", "ttft_limit_ms", "message"),
-    [
-        ({"fair_share": True}, None, rf"cluster\.gateway\.fair_share {WITHOUT}true alone: noth"),
-        (
-            {"queue_order": "priority"},
-            None,
-            rf"cluster\.gateway\.queue_order {WITHOUT}priority alone",
-        ),
-        ({"queue_limit": 0}, None, rf"cluster\.gateway\.queue_limit {WITHOUT}0 alone"),
-        (
-            {"max_outstanding_per_instance": 1, "tenant_weights": {"a": 2}},
-            None,
-            r"cluster\.gateway\.tenant_weights must be set together with "
-            r"cluster\.gateway\.fair_share; got {'a': 2\.0} alone; set fair_share: true",
-        ),
-        (
-            {"max_outstanding_per_instance": 1, "ttft_limits_ms": {"a": 2}},
-            100,
-            r"cluster\.gateway\.ttft_limits_ms must be set together with "
-            r"cluster\.gateway\.queue_order: slo-deadline; got {'a': 2\.0} with queue_order: fcfs",
-        ),
-        (
-            {"max_outstanding_per_instance": 1, "queue_order": "slo-deadline"},
-            None,
-            r"cluster\.gateway\.queue_order must have TTFT limits in ms with slo-deadline; got "
-            r"none; set cluster\.gateway\.ttft_limits_ms or slo\.ttft_ms",
-        ),
-        (
-            {
-                "max_outstanding_per_instance": 1,
-                "queue_order": "slo-deadline",
-                "ttft_limits_ms": {},
-            },
-            float("inf"),
-            "must have TTFT limits",
-        ),
-    ],
-)
-def test_settings_that_decide_nothing_are_refused(
-    settings: dict[str, Any], ttft_limit_ms: float | None, message: str
-) -> None:
-    """By the check and by the making of a queue; the message names the setting."""
-    made = GatewaySettings.model_validate(settings)
-    for function in (check_gateway, make_queue):
-        with pytest.raises(ConfigError, match=message):
-            function(made, ttft_limit_ms)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -235,6 +182,6 @@ def test_settings_that_decide_nothing_are_refused(
         },
     ],
 )
-def test_settings_that_count_are_accepted(settings: dict[str, Any]) -> None:
-    """So are defaults that are written out; the queue is empty at first."""
+def test_a_new_queue_is_empty(settings: dict[str, Any]) -> None:
+    """Whatever its order, and where nothing will ever wait in it."""
     assert len(make_queue(GatewaySettings.model_validate(settings), None)) == 0

@@ -22,6 +22,7 @@ PREFILL = {"name": "p", "role": "prefill"}
 DECODE = {"name": "d", "role": "decode"}
 SPLIT = [PREFILL, DECODE]
 SCALING = {"target": 4, "max_instances": 8}
+BY_DEADLINE = {"max_outstanding_per_instance": 1, "queue_order": "slo-deadline"}
 
 
 def check(cluster: dict[str, Any], **scenario: Any) -> None:
@@ -94,7 +95,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # -- autoscaling ----------------------------------------------------------
     (
         {"autoscaling": {"target": 1, "min_instances": 3, "max_instances": 2}},
-        r"^cluster\.autoscaling\.max_instances must be >= min_instances \(3\); got 2; raise it",
+        r"^cluster\.autoscaling\.max_instances must be >= min_instances \(3\); got 2; raise it, o",
+    ),
+    (
+        {"pools": [{"name": "a", "autoscaling": {**SCALING, "min_instances": 9}}]},
+        r"^cluster\.pools\[0\]\.autoscaling\.max_instances must be >= min_instances \(9\); got 8",
     ),
     (
         {"num_instances": 9, "autoscaling": SCALING},
@@ -105,8 +110,24 @@ BAD: list[tuple[dict[str, Any], str]] = [
         r"^cluster\.pools\[1\]\.num_instances must be from min_inst.*; got 9; leave it out to st",
     ),
     (
+        {"num_instances": 1, "autoscaling": {**SCALING, "min_instances": 2}},
+        r"^cluster\.num_instances must be .*\(2 to 8\); got 1; leave it out to start with 2, or c",
+    ),
+    (
         {"autoscaling": {**SCALING, "metric": "kv-utilization", "target": 80}},
-        r"^cluster\.autoscaling\.target must be <= 1, a share of the KV blocks; got 80; write 80",
+        r"^cluster\.autoscaling\.target must be <= 1, a share of the KV blocks, with metric "
+        r"kv-utilization; got 80; write 80",
+    ),
+    (
+        {
+            "pools": [
+                {
+                    "name": "a",
+                    "autoscaling": {**SCALING, "metric": "kv-utilization", "target": 1.5},
+                }
+            ]
+        },
+        r"^cluster\.pools\[0\]\.autoscaling\.target must be <= 1, .*; got 1\.5; write 80",
     ),
     # -- routing --------------------------------------------------------------
     (
@@ -154,27 +175,32 @@ BAD: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"gateway": {"admission": {"policy": policy, name: value}}},
-            rf"^cluster\.gateway\.admission\.{name} must be set with policy {wanted}; got .* with "
-            rf"{policy}; leave it out",
+            rf"^cluster\.gateway\.admission\.{name} must be set with policy {wanted}; got {got} "
+            rf"with {policy}; leave it out or set cluster\.gateway\.admission\.policy to {wanted}",
         )
-        for policy, wanted, name, value in (
-            ("always-admit", "token-bucket", "token_bucket_capacity", 5),
-            ("tier-shed", "token-bucket", "token_bucket_refill_rate", 5),
-            ("token-bucket", "tier-shed", "tier_shed_threshold", 5),
-            ("always-admit", "tier-shed", "tier_shed_min_priority", 0),
-            ("reject-all", "tier-shed", "slo_priorities", {"a": 1}),
+        for policy, wanted, name, value, got in (
+            ("always-admit", "token-bucket", "token_bucket_capacity", 5, "5"),
+            ("tier-shed", "token-bucket", "token_bucket_capacity", 100, "100"),
+            ("tier-shed", "token-bucket", "token_bucket_refill_rate", 0.5, r"0\.5"),
+            ("always-admit", "token-bucket", "token_bucket_refill_rate", 0, "0"),
+            ("token-bucket", "tier-shed", "tier_shed_threshold", 5, "5"),
+            ("token-bucket", "tier-shed", "tier_shed_threshold", 0, "0"),
+            ("always-admit", "tier-shed", "tier_shed_min_priority", 0, "0"),
+            ("reject-all", "tier-shed", "tier_shed_min_priority", 3, "3"),
+            ("reject-all", "tier-shed", "slo_priorities", {"a": 1}, r"\{'a': 1\}"),
+            ("always-admit", "tier-shed", "slo_priorities", {"batch": 1}, r"\{'batch': 1\}"),
         )
     ),
     *(
         (
             {"gateway": {name: value}},
-            rf"^cluster\.gateway\.{name} must be set with max_outstanding_per_instance.*; got "
-            rf"'?{value}'?; leave it out or add it",
+            rf"^cluster\.gateway\.{name} must be set with max_outstanding_per_instance: .* "
+            rf"nothing ever waits .*; got {got}; set a limit of requests per instance, or leave",
         )
-        for name, value in (
-            ("queue_limit", 0),
-            ("queue_order", "priority"),
-            ("fair_share", True),
+        for name, value, got in (
+            ("queue_limit", 0, "0"),
+            ("queue_order", "priority", "priority"),
+            ("fair_share", True, "true"),
         )
     ),
     (
@@ -182,12 +208,24 @@ BAD: list[tuple[dict[str, Any], str]] = [
         r"^cluster\.gateway\.tenant_weights must be set with fair_share; got \{'a': 2\.0\} witho",
     ),
     (
+        {"gateway": {"max_outstanding_per_instance": 1, "tenant_weights": {"a": 2}}},
+        r"^cluster\.gateway\.tenant_weights must .* without; set fair_share: true, or leave it o",
+    ),
+    (
         {"gateway": {"ttft_limits_ms": {"a": 2}}},
         r"^cluster\.gateway\.ttft_limits_ms must be set with queue_order slo-deadline; got .* wit",
     ),
     (
-        {"gateway": {"max_outstanding_per_instance": 1, "queue_order": "slo-deadline"}},
+        {"gateway": {"max_outstanding_per_instance": 1, "ttft_limits_ms": {"a": 2}}},
+        r"ttft_limits_ms must .*; got \{'a': 2\.0\} with fcfs; set that order, or leave it out$",
+    ),
+    (
+        {"gateway": BY_DEADLINE},
         r"^cluster\.gateway\.queue_order must be fcfs or priority where no TTFT limit .*; set slo",
+    ),
+    (
+        {"gateway": {**BY_DEADLINE, "ttft_limits_ms": {}}},
+        r"^cluster\.gateway\.queue_order must be .* where no TTFT limit is known; got slo-dead",
     ),
 ]
 
@@ -229,11 +267,22 @@ GOOD: list[dict[str, Any]] = [
     },
     {"num_instances": 3, "autoscaling": SCALING},
     {"autoscaling": {"target": 1, "min_instances": 2, "max_instances": 4}},
+    {"autoscaling": {**SCALING, "metric": "kv-utilization", "target": 1}},
+    # the limits included; a fixed number is a degenerate case
+    *(
+        {"num_instances": number, "autoscaling": {**SCALING, "min_instances": low, **high}}
+        for number in (2, 3, 4)
+        for low, high in ((2, {"max_instances": 4}), (number, {"max_instances": number}))
+    ),
     {"gateway": {"admission": {"policy": "token-bucket", "token_bucket_capacity": 5}}},
     {"gateway": {"admission": {"policy": "tier-shed", "slo_priorities": {"a": 1}}}},
+    # defaults that are written out
+    {"gateway": {"queue_order": "fcfs", "fair_share": False, "queue_limit": None}},
+    {"gateway": {"max_outstanding_per_instance": 1, "queue_limit": 0}},
     {
         "gateway": {
             "max_outstanding_per_instance": 4,
+            "queue_limit": 100,
             "queue_order": "slo-deadline",
             "ttft_limits_ms": {"a": 100},
             "fair_share": True,
@@ -251,8 +300,37 @@ def test_settings_that_agree_are_accepted(cluster: dict[str, Any]) -> None:
 
 def test_a_deadline_may_be_that_of_the_slo() -> None:
     """``slo.ttft_ms`` is the limit of classes without their own."""
-    gateway = {"max_outstanding_per_instance": 1, "queue_order": "slo-deadline"}
-    check({"gateway": gateway}, slo={"ttft_ms": 100})
+    check({"gateway": BY_DEADLINE}, slo={"ttft_ms": 100})
+
+
+@pytest.mark.parametrize(
+    ("gateway", "ttft_ms", "message"),
+    [
+        (BY_DEADLINE, float("inf"), r"must be fcfs or priority where no TTFT limit is known"),
+        (
+            {**BY_DEADLINE, "ttft_limits_ms": {}},
+            float("inf"),
+            r"must be fcfs or priority where no TTFT limit is known",
+        ),
+        (
+            {"max_outstanding_per_instance": 1, "ttft_limits_ms": {"a": 2}},
+            100,
+            r"^cluster\.gateway\.ttft_limits_ms must be set with queue_order slo-deadline",
+        ),
+    ],
+)
+def test_a_limit_of_the_slo_does_not_excuse(
+    gateway: dict[str, Any], ttft_ms: float, message: str
+) -> None:
+    """An infinite one is no deadline, and none is used by another order."""
+    with pytest.raises(ConfigError, match=message):
+        check({"gateway": gateway}, slo={"ttft_ms": ttft_ms})
+
+
+def test_classes_may_have_deadlines_where_the_slo_has_none() -> None:
+    """The others come last."""
+    gateway = {**BY_DEADLINE, "ttft_limits_ms": {"a": 100}}
+    check({"gateway": gateway}, slo={"ttft_ms": float("inf")})
 
 
 def test_scorers_alone_select_the_weighted_policy() -> None:
