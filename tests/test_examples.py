@@ -10,6 +10,8 @@ import pytest
 
 from blis_sim import load_scenario, simulate
 from blis_sim.catalog.paths import configs_dir
+from blis_sim.cluster.resolve import is_cluster
+from blis_sim.metrics.result import Result
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = sorted((configs_dir() / "scenarios").glob("*.yaml"))
@@ -17,9 +19,10 @@ NUM_REQUESTS = 60
 
 
 def test_there_are_scenarios() -> None:
-    """At least one with a trace and one with a drawn load."""
-    has_trace = {load_scenario(path).workload.trace is not None for path in SCENARIOS}
-    assert has_trace == {True, False}
+    """At least one with a trace and one with a drawn load, with and without a cluster."""
+    scenarios = [load_scenario(path) for path in SCENARIOS]
+    assert {scenario.workload.trace is not None for scenario in scenarios} == {True, False}
+    assert {is_cluster(scenario) for scenario in scenarios} == {True, False}
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
@@ -30,6 +33,61 @@ def test_scenarios_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result.summary["completed"] >= NUM_REQUESTS
     assert result.summary["failed"] == 0
     assert result.summary["prefix_hit_rate"] > 0
+
+
+def small(name: str, *changes: str) -> Result:
+    """Simulate the begin of a shipped scenario."""
+    path = configs_dir() / "scenarios" / f"{name}.yaml"
+    return simulate(load_scenario(path, [f"workload.num_requests={NUM_REQUESTS}", *changes]))
+
+
+def test_routers_differ_where_they_are_compared() -> None:
+    """Conversations lose what other instances have cached when they go round."""
+    weighted = small("router_comparison").summary
+    robin = small("router_comparison", "cluster.routing=round-robin").summary
+    assert weighted["prefix_hit_rate"] > robin["prefix_hit_rate"] + 0.2
+    assert weighted["mean_ttft_ms"] < robin["mean_ttft_ms"]
+
+
+def test_fast_gpus_do_most_where_gpus_are_mixed() -> None:
+    """And a slow GPU helps when the fast ones are busy; round robin knows no difference."""
+    pools = small("mixed_gpus").per_pool
+    assert pools["h100"]["num_prompts"] > pools["l40s"]["num_prompts"] > 0
+    robin = small("mixed_gpus", "cluster.routing=round-robin")
+    assert robin.per_pool["l40s"]["num_prompts"] == NUM_REQUESTS * 4 // 6
+    assert robin.summary["p99_ttft_ms"] > small("mixed_gpus").summary["p99_ttft_ms"]
+
+
+def test_every_prompt_is_handed_over_where_a_ratio_is_sought() -> None:
+    """Prompts are computed in the one pool and answers in the other, in every ratio of the file."""
+    pools = "[{name: p, role: prefill, num_instances: 3}, {name: d, role: decode}]"
+    for result in (small("pd_ratio"), small("pd_ratio", f"cluster.pools={pools}")):
+        prefill, decode = result.per_pool.values()
+        assert result.summary["num_transfers"] == NUM_REQUESTS
+        assert prefill["num_generated_tokens"] == 0
+        assert decode["num_prefill_tokens"] == 0
+        assert result.summary["mean_gpus"] == 16
+    together = small("pd_ratio", "cluster.pools=[{name: all, num_instances: 4}]")
+    assert together.summary["num_transfers"] == 0
+    assert together.summary["mean_gpus"] == 16
+
+
+def test_instances_follow_the_load_of_a_day() -> None:
+    """A day in an hour: more at noon than at night, and never fewer or more than allowed."""
+    day = "workload.rate_curve=[{kind: diurnal, amplitude: 0.9, period_s: 3600, peak_at_s: 1800}]"
+    times = ["workload.duration_s=3600", "workload.num_requests=null"]
+    result = simulate(
+        load_scenario(configs_dir() / "scenarios" / "autoscaled_day.yaml", [day, *times]),
+        timeseries_interval_s=60,
+    )
+    counts = result.timeseries.groupby("time_s")["num_instances"].first()
+    night, noon = counts[counts.index <= 600], counts[abs(counts.index - 2100) <= 600]
+    assert night.mean() < noon.mean()
+    assert (result.summary["min_instances"], counts.min()) == (1, 1)
+    assert 1 < counts.max() <= 8
+    assert result.summary["num_scaling_events"] >= 2
+    busy_s = result.summary["duration"]
+    assert busy_s < result.summary["gpu_hours"] * 3600 < 8 * busy_s
 
 
 @pytest.fixture

@@ -14,12 +14,18 @@ HELP = "Measure the simulator itself."
 CLUSTER_HELP = "Measure a cluster: its cost per request beside that of one instance."
 ENGINE_HELP = "Measure the engine: requests and tokens per second, cost in SimPy timeouts."
 
+# Flags that both have.
+_NumRequests = Annotated[int, typer.Option("--num-requests", help="Requests, more than 200.")]
+_LatencyModel = Annotated[
+    str, typer.Option("--latency-model", help="auto, blackbox, roofline-v1 or roofline-v2.")
+]
+_Repeat = Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 def engine(  # noqa: PLR0913 (one parameter per flag)
     *,
-    num_requests: Annotated[
-        int, typer.Option("--num-requests", help="Requests, more than 200.")
-    ] = 20_000,
+    num_requests: _NumRequests = 20_000,
     request_rate: Annotated[
         float, typer.Option("--request-rate", "--rate", help="Poisson arrivals per second.")
     ] = 10.0,
@@ -33,14 +39,12 @@ def engine(  # noqa: PLR0913 (one parameter per flag)
         str, typer.Option("--model", help="Model name.")
     ] = "meta-llama/Llama-3.1-8B-Instruct",
     hardware: Annotated[str, typer.Option("--hardware", help="GPU name.")] = "H100",
-    latency_model: Annotated[
-        str, typer.Option("--latency-model", help="auto, blackbox, roofline-v1 or roofline-v2.")
-    ] = "blackbox",
-    repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")] = 3,
+    latency_model: _LatencyModel = "blackbox",
+    repeat: _Repeat = 3,
     no_coalesce: Annotated[
         bool, typer.Option("--no-coalesce", help="One event per engine step.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: _AsJson = False,
 ) -> None:
     """Print a table, or JSON."""
     _check_counts(num_requests, repeat)
@@ -67,9 +71,7 @@ def engine(  # noqa: PLR0913 (one parameter per flag)
 
 def cluster(
     *,
-    num_requests: Annotated[
-        int, typer.Option("--num-requests", help="Requests, more than 200.")
-    ] = 100_000,
+    num_requests: _NumRequests = 100_000,
     num_instances: Annotated[
         int, typer.Option("--num-instances", help="Instances, more than 1.")
     ] = 16,
@@ -79,11 +81,9 @@ def cluster(
     routing_policy: Annotated[
         str, typer.Option("--routing-policy", help="Any policy of 'blis run'.")
     ] = "weighted",
-    latency_model: Annotated[
-        str, typer.Option("--latency-model", help="auto, blackbox, roofline-v1 or roofline-v2.")
-    ] = "auto",
-    repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; the fastest counts.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    latency_model: _LatencyModel = "auto",
+    repeat: _Repeat = 3,
+    as_json: _AsJson = False,
 ) -> None:
     """Print a table, or JSON."""
     _check_counts(num_requests, repeat)

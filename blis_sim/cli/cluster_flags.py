@@ -88,23 +88,29 @@ def _routing_flags() -> tuple[Flag, ...]:
             help="What weighted scores instances by (precise-prefix-cache:2,queue-depth:1,"
             "kv-utilization:1); given alone it selects weighted.",
         ),
-        Flag(
-            names=("--snapshot-refresh-interval",),
-            path="cluster.routing.snapshot_interval_s",
-            metavar="TIME",
-            panel=_PANEL,
-            apply=partial(apply_microseconds, "cluster.routing.snapshot_interval_s"),
-            help="How often instances report their load: 100ms, 0.1s; a bare number is "
+        _interval(
+            "--snapshot-refresh-interval",
+            "snapshot_interval_s",
+            "How often instances report their load: 100ms, 0.1s; a bare number is "
             "microseconds (0 = always known; 100ms with vllm-dp).",
         ),
-        Flag(
-            names=("--cache-signal-delay",),
-            path="cluster.routing.cache_signal_delay_s",
-            metavar="TIME",
-            panel=_PANEL,
-            apply=partial(apply_microseconds, "cluster.routing.cache_signal_delay_s"),
-            help="How often what is cached becomes known, likewise (0).",
+        _interval(
+            "--cache-signal-delay",
+            "cache_signal_delay_s",
+            "How often what is cached becomes known, likewise (0).",
         ),
+    )
+
+
+def _interval(name: str, key: str, text_of_help: str) -> Flag:
+    path = f"cluster.routing.{key}"
+    return Flag(
+        names=(name,),
+        path=path,
+        metavar="TIME",
+        panel=_PANEL,
+        apply=partial(apply_microseconds, path),
+        help=text_of_help,
     )
 
 

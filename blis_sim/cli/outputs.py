@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from blis_sim.errors import ConfigError
 if TYPE_CHECKING:
     from blis_sim.engine.resolved import Resolved
     from blis_sim.metrics.result import Result
+    from blis_sim.report.columns_file import RunTable
 
 STDOUT = "-"
 _DEFAULT_INTERVAL_S = 1.0
@@ -140,28 +142,19 @@ def _json_files(
 
 
 def _table_files(options: Mapping[str, Any]) -> Iterable[Output]:
-    from blis_sim.report.requests_file import check_requests_path, write_requests
-    from blis_sim.report.timeseries_file import check_timeseries_path, write_timeseries
+    from blis_sim.report.decisions_file import DECISIONS
+    from blis_sim.report.requests_file import REQUESTS
+    from blis_sim.report.timeseries_file import TIMESERIES
 
-    if "--requests-out" in options:
-        check_requests_path(options["--requests-out"])
-        yield Output(
-            "--requests-out",
-            Path(options["--requests-out"]),
-            lambda result, path: write_requests(result.run, path),
-        )
-    if "--timeseries-out" in options:
-        check_timeseries_path(options["--timeseries-out"])
-        yield Output(
-            "--timeseries-out",
-            Path(options["--timeseries-out"]),
-            lambda result, path: write_timeseries(result.run, path),
-        )
-    if "--decisions-out" in options:
-        from blis_sim.report.decisions_file import check_decisions_path, write_decisions
+    for table in (REQUESTS, TIMESERIES, DECISIONS):
+        if table.flag in options:
+            path = Path(options[table.flag])
+            table.check(path)
+            yield Output(table.flag, path, partial(_write_table, table))
 
-        check_decisions_path(options["--decisions-out"])
-        yield Output("--decisions-out", Path(options["--decisions-out"]), write_decisions)
+
+def _write_table(table: RunTable, result: Result, path: Path) -> None:
+    table.write(result.run, path)
 
 
 def _result_name(options: Mapping[str, Any], resolved: Resolved) -> str:

@@ -179,10 +179,7 @@ def _check_admission(gateway: GatewaySettings) -> None:
 
 
 def _check_queue(gateway: GatewaySettings, slo: SloSettings) -> None:
-    """Check the queue; what is as without it (``queue_order: fcfs``) is always accepted.
-
-    So a scenario with its defaults written out can be read back.
-    """
+    """Check the queue; what is true without one (``queue_order: fcfs``) may be written out."""
     where = "cluster.gateway"
     if gateway.max_outstanding_per_instance is None:
         for name, value, without in (

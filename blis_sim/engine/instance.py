@@ -362,6 +362,7 @@ class Instance:
             or self._aborting
             or self.awaited is not None
             or frontend.next_entry_us <= end_us
+            or (self._runs_ahead and end_us < self.env.peek())  # the short way may lead on
         ):
             return None
         decodes = scheduler.decodes

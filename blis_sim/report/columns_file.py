@@ -4,22 +4,61 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from blis_sim.atomic import atomic_write, check_output_path, open_text
-from blis_sim.errors import ConfigError, MissingExtraError
+from blis_sim.errors import ConfigError, MissingExtraError, SimulationError
 from blis_sim.metrics.columns import Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from blis_sim.metrics.records import RunData
+
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 _CHUNK_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """A table of a run that a flag asks for.
+
+    Attributes
+    ----------
+    flag : str
+        Takes the path; its suffix (``.csv``, ``.csv.gz``, ``.parquet``) says the format.
+    columns : callable
+        Pure function of the run; None = it did not keep what the table shows.
+    needs : str
+        What kind of run has the table, and how to get one: for the message where it has not.
+    """
+
+    flag: str
+    columns: Callable[[RunData], Sequence[Column] | None]
+    needs: str = ""
+
+    def check(self, path: str | Path) -> None:
+        """Check, before a run, that the table can be written; raises as `check_table_path`."""
+        check_table_path(path, self.flag)
+
+    def write(self, run: RunData, path: str | Path) -> None:
+        """Write the table, whole or not at all; raises as `write_columns`, and more.
+
+        Raises
+        ------
+        SimulationError
+            The run did not keep what the table shows.
+        """
+        columns = self.columns(run)
+        if columns is None:
+            raise SimulationError(f"{self.flag} must follow {self.needs}")
+        write_columns(columns, path, self.flag)
 
 
 def check_table_path(path: str | Path, flag: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.records import Status
-from blis_sim.report.requests_file import check_requests_path, write_requests
+from blis_sim.report.requests_file import REQUESTS
 from tests.metrics.builders import Row, dropped, make_cluster_run, make_run, served
 
 TIMES = st.integers(0, 10**12)
@@ -28,7 +28,7 @@ def test_file_by_hand(tmp_path: Path) -> None:
         served(3, ttft_us=40, gaps_us=[9], status=Status.TIMED_OUT, num_preemptions=2),
     ]
     path = tmp_path / "r.csv"
-    write_requests(make_run(rows), path)
+    REQUESTS.write(make_run(rows), path)
     assert path.read_text().splitlines() == [
         "request_id,arrival_us,enqueued_us,scheduled_us,first_token_us,last_token_us,"
         "prompt_tokens,output_tokens,cached_tokens,queue_ms,scheduling_delay_ms,ttft_ms,"
@@ -45,7 +45,7 @@ def test_file_by_hand(tmp_path: Path) -> None:
 def test_cluster_by_hand(tmp_path: Path) -> None:
     """The last columns say how the request went through the cluster."""
     path = tmp_path / "r.csv"
-    write_requests(make_cluster_run(), path)
+    REQUESTS.write(make_cluster_run(), path)
     ends = [line.split(",")[-7:] for line in path.read_text().splitlines()]
     assert ends[1:] == [
         ["10000", "0", "100000", "140000", "d", "10.000", "40.000"],
@@ -61,7 +61,7 @@ def test_milliseconds_are_exact(
     """A latency in the file is the difference of its times, digit by digit."""
     path = tmp_path_factory.mktemp("csv") / "r.csv"
     row = Row(arrival, arrival, arrival + wait, arrival + wait + compute)
-    write_requests(make_run([row]), path)
+    REQUESTS.write(make_run([row]), path)
     (record,) = read(path)
     assert int(record["ttft_ms"].replace(".", "")) == wait + compute
     assert int(record["queue_ms"].replace(".", "")) == wait
@@ -73,14 +73,14 @@ def test_rows_are_in_trace_order(tmp_path: Path) -> None:
     """One row per request in order of request_id, also across chunks."""
     path = tmp_path / "r.csv"
     num_requests = 70_000
-    write_requests(make_run([served(i) for i in range(num_requests)]), path)
+    REQUESTS.write(make_run([served(i) for i in range(num_requests)]), path)
     assert [int(row["request_id"]) for row in read(path)] == list(range(num_requests))
 
 
 def test_empty_run_is_a_header(tmp_path: Path) -> None:
     """No requests give a file with the header alone."""
     path = tmp_path / "r.csv"
-    write_requests(make_run([]), path)
+    REQUESTS.write(make_run([]), path)
     assert path.read_text().count("\n") == 1
 
 
@@ -88,8 +88,8 @@ def test_parquet_has_the_same_numbers(tmp_path: Path) -> None:
     """Parquet and CSV agree, row by row and column by column."""
     parquet = pytest.importorskip("pyarrow.parquet")
     run = make_run([served(5, gaps_us=[3, 4]), dropped(9)])
-    write_requests(run, tmp_path / "r.csv")
-    write_requests(run, tmp_path / "r.parquet")
+    REQUESTS.write(run, tmp_path / "r.csv")
+    REQUESTS.write(run, tmp_path / "r.parquet")
     table = parquet.read_table(tmp_path / "r.parquet")
     rows = read(tmp_path / "r.csv")
     assert table.column_names == list(rows[0])
@@ -102,4 +102,4 @@ def test_parquet_has_the_same_numbers(tmp_path: Path) -> None:
 def test_path_is_checked_under_its_flag() -> None:
     """The message names the flag."""
     with pytest.raises(ConfigError, match="--requests-out must be a file ending in"):
-        check_requests_path("requests.json")
+        REQUESTS.check("requests.json")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blis_sim.errors import ConfigError, SimulationError
-from blis_sim.report.timeseries_file import check_timeseries_path, write_timeseries
+from blis_sim.report.timeseries_file import TIMESERIES
 from tests.metrics.builders import make_cluster_run, make_run, make_timeseries, served
 
 
@@ -19,7 +19,7 @@ def test_file_by_hand(tmp_path: Path) -> None:
         generated_tokens=[10, 25],
     )
     path = tmp_path / "t.csv"
-    write_timeseries(make_run([served()], timeseries=samples), path)
+    TIMESERIES.write(make_run([served()], timeseries=samples), path)
     assert path.read_text().splitlines() == [
         "time_s,instance,queue_depth,batch_size,kv_usage_frac,kv_blocks,tokens_per_s,"
         "pool,num_instances",
@@ -32,7 +32,7 @@ def test_cluster_by_hand(tmp_path: Path) -> None:
     """A cluster's rows say which pool it is, and how many instances of it there are."""
     samples = make_timeseries(time_us=[400_000] * 2, instance=[0, 1], num_ready=[1, 2])
     path = tmp_path / "t.csv"
-    write_timeseries(make_cluster_run(timeseries=samples), path)
+    TIMESERIES.write(make_cluster_run(timeseries=samples), path)
     assert path.read_text().splitlines()[1:] == [
         "0.400000,0,0,0,0.000000,0,,p,1",
         "0.400000,1,0,0,0.000000,0,,d,2",
@@ -42,7 +42,7 @@ def test_cluster_by_hand(tmp_path: Path) -> None:
 def test_one_sample_is_one_row(tmp_path: Path) -> None:
     """A table whose every column is constant keeps its rows."""
     path = tmp_path / "t.csv"
-    write_timeseries(make_run([served()], timeseries=make_timeseries(time_us=[500_000])), path)
+    TIMESERIES.write(make_run([served()], timeseries=make_timeseries(time_us=[500_000])), path)
     assert path.read_text().splitlines()[1:] == ["0.500000,0,0,0,0.000000,0,,,"]
 
 
@@ -50,11 +50,11 @@ def test_unsampled_run(tmp_path: Path) -> None:
     """Without samples nothing is written."""
     path = tmp_path / "t.csv"
     with pytest.raises(SimulationError, match="--timeseries-out must follow a run that was"):
-        write_timeseries(make_run([served()]), path)
+        TIMESERIES.write(make_run([served()]), path)
     assert not path.exists()
 
 
 def test_path_is_checked_under_its_flag() -> None:
     """The message names the flag."""
     with pytest.raises(ConfigError, match="--timeseries-out must be a file ending in"):
-        check_timeseries_path("series.json")
+        TIMESERIES.check("series.json")
