@@ -59,7 +59,7 @@ def test_fast_gpus_do_most_where_gpus_are_mixed() -> None:
 
 
 def test_every_prompt_is_handed_over_where_a_ratio_is_sought() -> None:
-    """Prompts are computed in the one pool and answers in the other, in every ratio of the file."""
+    """Prompts are computed in the one pool, answers in the other, whatever the ratio."""
     pools = "[{name: p, role: prefill, num_instances: 3}, {name: d, role: decode}]"
     for result in (small("pd_ratio"), small("pd_ratio", f"cluster.pools={pools}")):
         prefill, decode = result.per_pool.values()
