@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from blis_sim.cli.main import main
+from tests.cli.calls import compared, refusal
 
 SHORT = ["--num-requests", "10"]
 
@@ -19,16 +19,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
-    assert main(["compare", *arguments, *SHORT, "--json", "-"]) == 0
-    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
-    return rows
-
-
 def test_every_combination_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Models outermost, then rates, GPUs and TP; lists with commas or repeated flags."""
     rows = compared(
         capsys,
+        *SHORT,
         *["--models", "llama-3.1-8b,qwen3-14b", "--gpus", "H200", "--gpu", "H100, h200"],
         *["--tp", "1,2", "--rate", "2,8"],
     )
@@ -48,7 +43,7 @@ def test_every_combination_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_faster_hardware_is_faster(capsys: pytest.CaptureFixture[str]) -> None:
     """On one load, with kernels measured on each GPU."""
-    rows = compared(capsys, "--gpus", "H200,H100,A100-80,L40S", "--rate", "4")
+    rows = compared(capsys, *SHORT, "--gpus", "H200,H100,A100-80,L40S", "--rate", "4")
     assert {row["latency_model"] for row in rows} == {"roofline-v2"}
     for key in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms"):
         times = [row[key] for row in rows]
@@ -76,11 +71,11 @@ def test_a_load_from_a_scenario_a_spec_or_a_trace(capsys: pytest.CaptureFixture[
     Path("s.yaml").write_text("model: qwen3-14b\nhardware: H200\nworkload: {preset: chatbot}\n")
     requests = "".join(f"{arrival},50,5\n" for arrival in range(10))
     Path("t.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{requests}")
-    (row,) = compared(capsys, "--workload-spec", "load.yaml", "--rate", "3")
+    (row,) = compared(capsys, *SHORT, "--workload-spec", "load.yaml", "--rate", "3")
     assert row["request_rate"] == 3
-    rows = compared(capsys, "--scenario", "s.yaml", "--tp", "1,2")
+    rows = compared(capsys, *SHORT, "--scenario", "s.yaml", "--tp", "1,2")
     assert {(row["model"], row["gpu"]) for row in rows} == {("Qwen/Qwen3-14B", "H200")}
-    (row,) = compared(capsys, "--trace", "t.csv")
+    (row,) = compared(capsys, *SHORT, "--trace", "t.csv")
     assert (row["request_rate"], row["total_input_tokens"]) == (None, 500)
 
 
@@ -99,7 +94,7 @@ def test_the_cells_of_a_cluster_count_its_instances(capsys: pytest.CaptureFixtur
     split = ["--prefill-instances", "1", "--decode-instances", "2"]
     assert main(["compare", "--gpus", "H100,L40S", *SHORT, "--num-instances", "3"]) == 0
     assert "\n3 x H100   1     3 " in capsys.readouterr().out
-    rows = compared(capsys, "--gpus", "H100,L40S", *split)
+    rows = compared(capsys, *SHORT, "--gpus", "H100,L40S", *split)
     assert [(row["deployment"], row["mean_gpus"], row["name"]) for row in rows] == [
         ("1 x H100 (prefill) + 2 x H100 (decode)", 3, None),
         ("1 x L40S (prefill) + 2 x L40S (decode)", 3, None),
@@ -161,11 +156,7 @@ def test_bad_input_is_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit 2, nothing on stdout, the flag by the name that was typed."""
-    assert main(["compare", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"blis: error: {message}")
-    assert len(captured.err.splitlines()) == 1
+    assert refusal(capsys, "compare", *arguments).startswith(message)
 
 
 def test_too_many_combinations(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from blis_sim.cli.main import main
+from tests.cli.calls import compared, refusal
 
 FAST = "latency: {alpha: [0, 0, 0], beta: [5000, 10, 100]}\n"
 LOAD = "workload: {num_requests: 20, request_rate: 8, preset: chatbot}\n"
@@ -26,12 +27,6 @@ def _scenarios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, text in FILES.items():
         Path(name).write_text(text)
-
-
-def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
-    assert main(["compare", *arguments, "--json", "-"]) == 0
-    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
-    return rows
 
 
 def of_files(*names: str) -> list[str]:
@@ -198,11 +193,7 @@ def test_bad_input_is_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit 2, nothing on stdout, the flag by the name that was typed."""
-    assert main(["compare", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"blis: error: {message}")
-    assert len(captured.err.splitlines()) == 1
+    assert refusal(capsys, "compare", *arguments).startswith(message)
 
 
 def test_too_many_values(capsys: pytest.CaptureFixture[str]) -> None:

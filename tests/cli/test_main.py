@@ -14,6 +14,7 @@ from blis_sim.cli.main import main
 from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import InvariantError, SimulationError
 from blis_sim.version import package_version
+from tests.cli.calls import refusal
 
 BLIS = [sys.executable, "-m", "blis_sim"]
 
@@ -59,11 +60,7 @@ def test_wrong_commands_are_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit 2 and what to do."""
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"blis: error: {message}")
-    assert len(captured.err.splitlines()) == 1
+    assert refusal(capsys, *arguments).startswith(message)
 
 
 @pytest.mark.parametrize("error", [SimulationError, InvariantError, ZeroDivisionError])

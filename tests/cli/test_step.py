@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from blis_sim.cli.main import main
+from tests.cli.calls import refusal
 
 
 @pytest.fixture(autouse=True)
@@ -109,11 +110,7 @@ def test_bad_input_is_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit 2, nothing on stdout, the flag by the name that was typed."""
-    assert main(["step", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"blis: error: {message}")
-    assert len(captured.err.splitlines()) == 1
+    assert refusal(capsys, "step", *arguments).startswith(message)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blis_sim.cluster.admission import Admission, TokenBucket, make_admission
-from blis_sim.cluster.asked import Asked
+from blis_sim.cluster.admission import SLO_PRIORITIES, Admission, TokenBucket, make_admission
 from blis_sim.config.cluster import AdmissionPolicy, AdmissionSettings
-from tests.engine.builders import fixed, make_spec
+from tests.cluster.fake_candidates import make_asked
+from tests.engine.builders import fixed
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "scenario.md"
 TOO_FEW = "token bucket: not enough tokens"
 TOO_LARGE = "token bucket: the prompt is larger than the bucket, it can never be admitted"
 SHED = "tier-shed: the class is shed while an instance is busy"
 REJECTED = "reject-all: nothing is admitted"
-
-
-def make_asked(**spec: Any) -> Asked:
-    return Asked(make_spec(**spec))
 
 
 def make_policy(policy: str, **settings: Any) -> Admission:
@@ -113,6 +111,12 @@ def test_classes_below_the_least_priority_are_shed(
     policy = make_policy("tier-shed", **settings)
     got = policy.refusal(make_asked(slo_class=slo_class), 0, lambda: [0, 1])
     assert got == (SHED if is_shed else None)
+
+
+def test_the_documents_tell_the_priorities() -> None:
+    """Those that are in force, the highest first."""
+    told = ", ".join(f"{name} {priority}" for name, priority in SLO_PRIORITIES.items())
+    assert f"priority by SLO class, over {told}; any other class" in PAGE.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

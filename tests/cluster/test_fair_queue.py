@@ -15,11 +15,8 @@ from blis_sim.cluster.fair_queue import FairQueue
 from blis_sim.cluster.queue import make_queue
 from blis_sim.cluster.sorted_queue import by_arrival, by_priority
 from blis_sim.config.cluster import GatewaySettings
-from tests.engine.builders import fixed, make_spec
-
-
-def make_asked(**spec: Any) -> Asked:
-    return Asked(make_spec(**spec))
+from tests.cluster.fake_candidates import make_asked
+from tests.engine.builders import fixed
 
 
 def push(queue: FairQueue, tenants: str, *, first: int = 0, tokens: int = 10, **spec: Any) -> None:

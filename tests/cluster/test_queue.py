@@ -12,11 +12,8 @@ from blis_sim.cluster.asked import Asked
 from blis_sim.cluster.queue import GatewayQueue, make_queue
 from blis_sim.cluster.sorted_queue import SortedQueue, by_priority
 from blis_sim.config.cluster import GatewaySettings
-from tests.engine.builders import fixed, make_spec
-
-
-def make_asked(**spec: Any) -> Asked:
-    return Asked(make_spec(**spec))
+from tests.cluster.fake_candidates import make_asked
+from tests.engine.builders import fixed
 
 
 def queue_of(order: str = "fcfs", ttft_limit_ms: float | None = None, **more: Any) -> GatewayQueue:
