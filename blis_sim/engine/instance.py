@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from blis_sim.engine.batch import ScheduledBatch
 from blis_sim.engine.clock import Latch, Moment, Priority, order_key
-from blis_sim.engine.decode_run import DecodeRun, make_run
+from blis_sim.engine.delivery import Delivery
 from blis_sim.engine.frontend import FAR_US
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.run_ahead import RunAhead
+from blis_sim.engine.run_planner import RunPlanner
 from blis_sim.engine.scheduler import Scheduler
 from blis_sim.errors import InvariantError
-from blis_sim.latency.base import Batch
 from blis_sim.metrics.records import ABSENT, EngineCounters, Status
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import simpy
 
+    from blis_sim.engine.decode_run import DecodeRun
     from blis_sim.engine.frontend import Frontend
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.recorder import Recorder
@@ -96,7 +97,6 @@ class Instance:
         self.is_watched = False
         """Whether somebody acts on what it tells, perhaps at once."""
         self._runs_ahead = coalesce and not async_scheduling
-        self._max_num_seqs = scheduler.settings.max_num_seqs
         self._scheduling_us = latency.scheduling_time()
         self._preemption_us = latency.preemption_time()
         self._token_us = latency.output_token_time()
@@ -119,6 +119,8 @@ class Instance:
         self._num_run_tokens = 0
         """Tokens of all runs so far: each is a decode's, in a batch, generated."""
         self._ahead = RunAhead(scheduler, latency, recorder, self._complete)
+        self._delivery = Delivery(recorder, self.counters, self._token_us)
+        self._planner = RunPlanner(scheduler, latency, frontend, self._lead)
         self._woken_us = 0
         """When the instance was last idle: from then on, one step has followed the other."""
         self.last_step_end_us = 0
@@ -215,18 +217,25 @@ class Instance:
             return None
         batch.start_us = now_us
         if self._coalesce:
-            run = self._run = self._plan_run(batch)
+            run = self._run = self._planner.run_from(batch, self._pending, self.awaited)
             if run is not None:
                 return run.end_of(run.wake)
         self._current = batch
         end_us = now_us + self._with_scheduling(self.latency.step_time(batch))
         if batch.num_victims:
             end_us += self._preemption_us * batch.num_victims
-        if batch.completing and self._coalesce and not self._lead:
-            run = self._run = self._plan_next_run(batch, end_us)
+        if batch.completing and self._coalesce and self._may_go_on(end_us):
+            run = self._run = self._planner.run_after(batch, end_us)
             if run is not None:
                 return run.end_of(run.wake)
         return end_us
+
+    def _may_go_on(self, end_us: int) -> bool:
+        """Whether the run after a step may be planned with it: nobody waits for its end."""
+        if self._lead or self._aborting or self.awaited is not None:
+            return False
+        # Where no event comes first, the short way may lead on.
+        return not (self._runs_ahead and end_us < self.env.peek())
 
     def _next_batch(self, now_us: int) -> ScheduledBatch | None:
         """Return the batch to start now, or None if the engine becomes idle.
@@ -268,7 +277,7 @@ class Instance:
         self.last_step_end_us = now_us
         self.num_changes += 1
         if batch is not None:
-            self._deliver(batch, now_us)
+            self._delivery.deliver(batch, now_us, self._aborting)
             for request in batch.finishing:
                 if request.aborted_us >= now_us and request.state is not ENDED:
                     self._complete(request, now_us)
@@ -310,81 +319,13 @@ class Instance:
             self.num_changes += 1
         return now_us
 
-    def _plan_run(self, batch: ScheduledBatch) -> DecodeRun | None:
-        """Plan a run that begins with a formed batch; None if more like it are not certain."""
-        if (
-            batch.was_disturbed
-            or batch.finishing
-            or batch.num_victims
-            or batch.num_regular != batch.num_decodes  # it carries work for one who has left
-        ):
-            return None
-        scheduler, lead = self.scheduler, self._lead
-        decodes = scheduler.decodes
-        if lead:
-            pending = self._pending
-            if (
-                pending is None
-                or pending.was_disturbed
-                or pending.finishing
-                or pending.num_victims
-                or pending.num_regular != batch.num_regular
-            ):
-                return None
-        heads = [scheduler.waiting.head()] if scheduler.head_needs_blocks else []
-        if self.awaited is not None:
-            heads.append(self.awaited)
-        for head in heads:
-            if head.content and decodes.is_filling(head.content[-1].key):
-                return None  # a member may fill a block the head is waiting to find
-        more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - decodes.counter)
-        if not more:
-            return None
-        first = (batch.start_us, batch.step)
-        until_us = self.frontend.next_entry_us if scheduler.admits_newcomers() else FAR_US
-        run = make_run(self.latency, batch, first, 1 + lead + more, lead, until_us)
-        if until_us < FAR_US:
-            run.cut(until_us)
-        return run
-
-    def _plan_next_run(self, batch: ScheduledBatch, end_us: int) -> DecodeRun | None:
-        """Plan the run that follows a step with prompts; None if that is not certain.
-
-        Certain it is if everybody decodes from then on and nobody waits: whoever comes before
-        the step's end takes the plan back. Nothing of it is scheduled yet.
-        """
-        scheduler, frontend = self.scheduler, self.frontend
-        if (
-            scheduler.prefilling
-            or scheduler.returning
-            or scheduler.waiting.requests
-            or batch.finishing
-            or self._aborting
-            or self.awaited is not None
-            or frontend.next_entry_us <= end_us
-            or (self._runs_ahead and end_us < self.env.peek())  # the short way may lead on
-        ):
-            return None
-        decodes = scheduler.decodes
-        counter = decodes.counter
-        more = decodes.steps_within(scheduler.kv.num_free, decodes.finish_at - counter)
-        if not more:
-            return None
-        work = Batch(decodes.count, decodes.sum_context)
-        until_us = frontend.next_entry_us if scheduler.admits_newcomers() else FAR_US
-        run = make_run(self.latency, work, (end_us, counter), more, 0, until_us)
-        run.num_scheduled = 0
-        if until_us < FAR_US:
-            run.cut(until_us)
-        return run
-
     def _end_first_step(self, end_us: int) -> None:
         """Deliver the tokens of the step before a run, which nobody ends with."""
         batch = self._current
         assert batch is not None
         self._current = None
         self.last_step_end_us = end_us
-        self._deliver(batch, end_us)
+        self._delivery.deliver(batch, end_us, self._aborting)
 
     def _end_run(self, run: DecodeRun, now_us: int) -> ScheduledBatch | None:
         """Close a run at its wake; return its last ended step if that is still to be told.
@@ -451,8 +392,8 @@ class Instance:
         run = self._run
         if run is None or self._boundary is None:
             return
-        if self._current is not None and now_us <= run.start_us:
-            self._run, end_us = None, run.start_us
+        if not run.num_scheduled and now_us <= run.start_us:
+            self._run, end_us = None, run.start_us  # its first pass is yet to come
         elif run.cut(now_us):
             end_us = run.end_of(run.wake)
         else:
@@ -549,40 +490,6 @@ class Instance:
         self._cut_run(now_us)
         if self._idle is not None and not self.is_empty:
             self._idle.fire(now_us - int(self.env.now), self._scheduling_key)
-
-    # -- tokens ---------------------------------------------------------------
-
-    def _deliver(self, batch: ScheduledBatch, now_us: int) -> None:
-        """Record the tokens a step yields; tokens of requests being aborted are dropped."""
-        recorder, counters = self.recorder, self.counters
-        token_us, num_regular = self._token_us, batch.num_regular
-        num_prefill_tokens = batch.num_prefill_tokens
-        counters.num_prefill_tokens += num_prefill_tokens
-        counters.num_decode_tokens += batch.num_decodes
-        counters.batch_requests += batch.num_decodes + len(batch.prefills)
-        if self._aborting:
-            num_regular -= batch.num_dropped(self._aborting, now_us)
-        num_tokens = num_regular
-        if num_regular:
-            recorder.add_gaps(now_us - batch.start_us + token_us, num_regular)
-        for request in batch.irregular:
-            if request.aborted_us >= now_us:
-                recorder.add_gaps(now_us - request.last_token_us + token_us, 1)
-                num_tokens += 1
-        for request in batch.completing:
-            if request.aborted_us < now_us:
-                continue
-            num_tokens += 1
-            if request.first_token_us == ABSENT:
-                request.first_token_us = now_us
-            else:
-                recorder.add_gaps(now_us - request.last_token_us + token_us, 1)
-            request.last_token_us = now_us
-        for request in batch.pausing:
-            request.last_token_us = now_us
-        if num_tokens:
-            counters.num_generated_tokens += num_tokens
-            recorder.add_tokens(now_us, num_tokens)
 
     # -- comings and goings ---------------------------------------------------
 
