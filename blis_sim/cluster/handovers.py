@@ -23,6 +23,8 @@ from blis_sim.engine.clock import Priority, call_at, order_key
 from blis_sim.engine.request import Request, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import simpy
 
     from blis_sim.cluster.asked import Asked
@@ -61,10 +63,19 @@ class Handovers:
         The clock.
     config : ClusterConfig
         Decider, links, and from where the first token comes.
+    on_room : callable
+        Called with (instance, now_us) when a request has left an instance otherwise than by
+        its end there.
     """
 
-    def __init__(self, env: simpy.Environment, config: ClusterConfig) -> None:
+    def __init__(
+        self,
+        env: simpy.Environment,
+        config: ClusterConfig,
+        on_room: Callable[[Replica, int], None],
+    ) -> None:
         self.env = env
+        self._on_room = on_room
         settings = config.disaggregation
         self._settings = settings
         self._threshold_tokens = settings.threshold_tokens or _DEFAULT_THRESHOLD_TOKENS
@@ -139,6 +150,7 @@ class Handovers:
         second.handed_over_us = now_us
         flight.second = first.successor = second
         source.left(first, first.num_generated)
+        self._on_room(source, now_us)
         destination.welcome(second)
         if first.state is not State.TRANSFER:
             # It lost its blocks while its last step was in flight: computed again over there.
@@ -246,7 +258,7 @@ class Handovers:
             self._queues[destination.index].remove(flight)
         destination.left(second, 0)
         self._start_transfers(destination, now_us)
-        destination.stop_if_done(now_us)
+        self._on_room(destination, now_us)
 
     def inside(self) -> list[Request]:
         """Return the requests between two instances."""

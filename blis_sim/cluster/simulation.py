@@ -15,6 +15,7 @@ from blis_sim.config.cluster import RoutingPolicy
 from blis_sim.engine.clock import Alarm, Moment, Priority, call_at, order_key
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
+from blis_sim.errors import InvariantError
 from blis_sim.metrics.recorder import Recorder
 from blis_sim.metrics.records import Decision, RunData, Status
 from blis_sim.units import seconds_to_us
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _VLLM_DP_INTERVAL_S = 0.1
 """How often vLLM's coordinator publishes the loads of data-parallel ranks."""
 _GATEWAY_KEY = order_key(Priority.GATEWAY)
+_SENDING_KEY = order_key(Priority.GATEWAY, 1)
+"""After who arrives, before decisions to scale."""
 _LAST = (1 << 16) - 1
 """Rank among observers: samples are taken after reports."""
 
@@ -90,7 +93,9 @@ class ClusterSimulation:
         self._load = requests if isinstance(requests, Clients) else OpenLoad(requests)
         self.decisions: list[Decision] | None = [] if record_decisions else None
         self._reportings: list[Reporting] = []
-        self.handovers = Handovers(self.env, config) if config.is_disaggregated else None
+        self.handovers = (
+            Handovers(self.env, config, self._on_room) if config.is_disaggregated else None
+        )
         self.fleet = Fleet(self.env, config, self.recorder, self._on_start, self._on_gone)
         self.gateway = Gateway(
             config, self.fleet, self.handovers, self._end_outside, self.decisions
@@ -145,8 +150,7 @@ class ClusterSimulation:
                 spec.timeout_us is not None or spec.abort_us is not None
             ):
                 self._set_deadline(request)
-        for reporting in self._reportings:
-            reporting.arm()
+        self._arm_reportings()
         self._awaited_us = FAR_US
         self._await_arrival()
 
@@ -206,7 +210,7 @@ class ClusterSimulation:
         request.state = State.ENDED
         request.status = status
         if request.num_generated:
-            token_us = self.config.pools[0].latency.output_token_time()
+            token_us = self.fleet.replicas[request.instance].pool.latency.output_token_time()
             request.first_seen_us = request.first_token_us + token_us
         request.num_received = request.num_generated
         self.recorder.end(request)
@@ -226,6 +230,10 @@ class ClusterSimulation:
         """Do what becomes possible when a request has left an instance."""
         if self.handovers is not None:
             self.handovers.gone(replica, request, now_us)
+        self._on_room(replica, now_us)
+
+    def _on_room(self, replica: Replica, now_us: int) -> None:
+        """Do what becomes possible when an instance has one request less."""
         if self.gateway.has_queue:
             self._send_waiting(now_us)
         if not replica.is_ready:
@@ -242,11 +250,12 @@ class ClusterSimulation:
         """Send on, at this instant, who waits in the gateway."""
         if self.gateway.num_waiting and not self._is_sending:
             self._is_sending = True
-            call_at(self.env, now_us - int(self.env.now), _GATEWAY_KEY, self._send_now)
+            call_at(self.env, now_us - int(self.env.now), _SENDING_KEY, self._send_now)
 
     def _send_now(self) -> None:
         self._is_sending = False
         self.gateway.send_waiting(int(self.env.now))
+        self._arm_reportings()
 
     def _num_held(self) -> int:
         return self.gateway.num_waiting
@@ -258,6 +267,11 @@ class ClusterSimulation:
             and not self.gateway.num_waiting
             and not any(r.num_outstanding for r in self.fleet.replicas)
         )
+
+    def _arm_reportings(self) -> None:
+        """Make sure that instances report what requests sent at this instant change."""
+        for reporting in self._reportings:
+            reporting.arm()
 
     def _start_reporting(self) -> None:
         """Have the instances report as often as the routing asks for."""
@@ -321,11 +335,22 @@ class ClusterSimulation:
 
     # -- the end --------------------------------------------------------------
 
+    def _check_nobody_left(self) -> None:
+        """Raise where a request would have to wait for ever."""
+        num_held = self.gateway.num_waiting
+        num_inside = sum(replica.num_outstanding for replica in self.fleet.replicas)
+        if num_held or num_inside:
+            raise InvariantError(
+                f"nothing will happen any more, with {num_held} in the gateway and {num_inside} "
+                "on or between instances; this is a defect of the simulator, please report it"
+            )
+
     def _close(self) -> RunData:
         replicas, recorder = self.fleet.replicas, self.recorder
         now_us = self._horizon_us
         if now_us is None:
             now_us = max(r.instance.last_step_end_us for r in replicas)
+            self._check_nobody_left()
         for request in self.gateway.waiting:
             request.status = Status.IN_GATEWAY
             recorder.end(request)
