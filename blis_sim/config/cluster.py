@@ -175,7 +175,8 @@ class AutoscalingSettings(Section):
     """How the number of instances of a pool follows the load.
 
     Every ``interval_s`` the wanted number is ``ceil(instances * measured / target)``, where the
-    measure is a mean over the instances that are ready (Kubernetes' rule).
+    measure is a mean over the instances that are ready (Kubernetes' rule). The pool grows to it,
+    and shrinks to the most that was wanted lately.
     """
 
     metric: Literal["queue-depth", "kv-utilization", "concurrency", "predicted-ttft"] = (
@@ -194,7 +195,10 @@ class AutoscalingSettings(Section):
     """From the decision until a new instance takes requests; it is paid for all the time."""
     scale_up_cooldown_s: float = Field(default=0, ge=0, lt=INFINITE)
     """After growing, time until the pool may grow again."""
-    scale_down_cooldown_s: float = Field(default=300, ge=0, lt=INFINITE)
+    scale_down_stabilization_s: float = Field(default=300, ge=0, lt=INFINITE)
+    """The pool shrinks to no fewer than the most that was wanted in this time before, as in
+    Kubernetes; 0 = at once."""
+    scale_down_cooldown_s: float = Field(default=0, ge=0, lt=INFINITE)
     """After any change, time until the pool may shrink."""
     tolerance: float = Field(default=0.1, ge=0, lt=1)
     """Nothing changes while measured / target is within 1 +- this."""

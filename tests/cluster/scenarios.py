@@ -91,6 +91,7 @@ def autoscalings(draw: st.DrawFn) -> dict[str, Any] | None:
         "max_instances": 4,
         "interval_s": draw(st.sampled_from([20, 45])) * _US,
         "startup_delay_s": draw(st.sampled_from([0, 10, 37])) * _US,
+        "scale_down_stabilization_s": draw(st.sampled_from([0, 0, 50])) * _US,
         "scale_down_cooldown_s": draw(st.sampled_from([0, 60])) * _US,
     }
 

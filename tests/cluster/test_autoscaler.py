@@ -1,4 +1,4 @@
-"""Autoscaling against Kubernetes' rule, its limits and its cooldowns."""
+"""Autoscaling against Kubernetes' rule, its limits, its stabilisation and its cooldowns."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ def make_settings(**settings: Any) -> AutoscalingSettings:
     return AutoscalingSettings.model_validate({"target": 10, "max_instances": 100} | settings)
 
 
+def at_once(**settings: Any) -> AutoscalingSettings:
+    """Return settings under which earlier wishes count for nothing."""
+    return make_settings(**{"scale_down_stabilization_s": 0, **settings})
+
+
 def decide(measured: float | None, *, ready: int = 4, starting: int = 0, **settings: Any) -> int:
-    """Return the first decision of an autoscaler."""
-    return Autoscaler(make_settings(**settings)).decide(0, ready, starting, measured)
+    """Return the first decision of an autoscaler that shrinks at once."""
+    return Autoscaler(at_once(**settings)).decide(0, ready, starting, measured)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_the_limits_hold_always(
 
 def test_no_growth_within_the_cooldown_of_growth() -> None:
     """Growing again waits 60 s from the last growth, not from a shrinkage; at 60 s it may."""
-    scaler = Autoscaler(make_settings(scale_up_cooldown_s=60, scale_down_cooldown_s=0))
+    scaler = Autoscaler(at_once(scale_up_cooldown_s=60))
     assert scaler.decide(5 * S, 2, 0, 20) == 4
     assert scaler.decide(65 * S - 1, 4, 0, 20) == 4
     assert scaler.decide(65 * S, 4, 0, 20) == 8
@@ -119,7 +124,7 @@ def test_no_growth_within_the_cooldown_of_growth() -> None:
 
 def test_no_shrinkage_within_the_cooldown_of_any_change() -> None:
     """300 s after growth or shrinkage; the first one waits for nothing."""
-    scaler = Autoscaler(make_settings())
+    scaler = Autoscaler(at_once(scale_down_cooldown_s=300))
     assert scaler.decide(0, 16, 0, 5) == 8
     assert scaler.decide(300 * S - 1, 8, 0, 5) == 8
     assert scaler.decide(300 * S, 8, 0, 5) == 4
@@ -130,17 +135,75 @@ def test_no_shrinkage_within_the_cooldown_of_any_change() -> None:
 
 def test_decisions_that_change_nothing_start_no_cooldown() -> None:
     """Cooldowns run from changes, not from decisions."""
-    scaler = Autoscaler(make_settings(scale_up_cooldown_s=60))
+    scaler = Autoscaler(at_once(scale_up_cooldown_s=60, scale_down_cooldown_s=300))
     assert scaler.decide(0, 4, 0, 10) == 4
     assert scaler.decide(1 * S, 4, 0, 20) == 8
     assert scaler.decide(290 * S, 8, 0, None) == 8
     assert scaler.decide(301 * S, 8, 0, 5) == 4
 
 
+def test_a_pool_shrinks_to_the_most_that_was_wanted_lately() -> None:
+    """Kubernetes' window of 300 s; a wish counts until it is 300 s old, growth waits for none."""
+    scaler = Autoscaler(make_settings())
+    assert scaler.decide(0, 4, 0, 20) == 8
+    assert scaler.decide(10 * S, 4, 4, 15) == 8  # 6 are wanted, and none starting is stopped
+    assert scaler.decide(20 * S, 8, 0, 6) == 8  # 5
+    assert scaler.decide(300 * S, 8, 0, 3) == 8  # 3: of 10 s ago counts that none was stopped
+    assert scaler.decide(310 * S, 8, 0, 3) == 5
+    assert scaler.decide(319 * S, 5, 0, 20) == 10
+    assert scaler.decide(619 * S - 1, 10, 0, 1) == 10
+    assert scaler.decide(619 * S, 10, 0, 1) == 1
+
+
+def test_the_number_found_at_first_counts_as_wanted() -> None:
+    """As in Kubernetes: a pool started large is not stopped before its load has come."""
+    scaler = Autoscaler(make_settings())
+    assert scaler.decide(15 * S, 6, 0, 0) == 6
+    assert scaler.decide(315 * S - 1, 6, 0, 0) == 6
+    assert scaler.decide(315 * S, 6, 0, 0) == 1
+
+
+def test_no_data_is_no_wish() -> None:
+    """Where nothing was measured nothing was wanted either; the pool stays as it is."""
+    scaler = Autoscaler(make_settings())
+    assert scaler.decide(0, 6, 0, 5) == 6
+    assert scaler.decide(200 * S, 6, 0, None) == 6
+    assert scaler.decide(300 * S, 6, 0, 5) == 3
+
+
+@fixed
+@given(
+    window_s=st.sampled_from([0, 1, 60, 300]),
+    steps=st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, 120 * S), st.sampled_from([0, 30 * S, 60 * S, 300 * S])),
+            st.one_of(st.none(), st.floats(0, 30), st.sampled_from([0, 9, 10, 11, 20])),
+        ),
+        max_size=40,
+    ),
+)
+def test_stabilisation_is_that_of_a_list_of_all_wishes(
+    window_s: float, steps: list[tuple[int, float | None]]
+) -> None:
+    """Against the wishes of an autoscaler without a window, all kept and looked through."""
+    scaler = Autoscaler(make_settings(scale_down_stabilization_s=window_s))
+    now_us, current = 0, 8
+    wishes: list[tuple[int, int]] = []
+    for gap_us, measured in steps:
+        now_us += gap_us
+        wishes = wishes or [(now_us, current)]
+        wish = decide(measured, ready=current)
+        recent = [number for time_us, number in wishes if now_us - time_us < window_s * S]
+        expected = wish if wish >= current else min(current, max([wish, *recent]))
+        if measured is not None:
+            wishes.append((now_us, wish))
+        assert scaler.decide(now_us, current, 0, measured) == expected
+        current = expected
+
+
 def test_a_number_outside_the_limits_is_corrected_within_a_cooldown() -> None:
     """Limits win over cooldowns, and the load is heeded when they are over."""
-    settings = make_settings(min_instances=3, max_instances=6, scale_up_cooldown_s=60)
-    scaler = Autoscaler(settings)
+    scaler = Autoscaler(make_settings(min_instances=3, max_instances=6, scale_up_cooldown_s=60))
     assert scaler.decide(0, 3, 0, 20) == 6
     assert scaler.decide(1 * S, 7, 0, 1) == 6
     assert scaler.decide(2 * S, 1, 0, 20) == 3
@@ -170,7 +233,7 @@ def test_a_pool_stays_within_limits_and_does_not_flap(
 ) -> None:
     """Whatever is measured: limits, tolerance and cooldowns hold, and growth is needed."""
     up_s, down_s = cooldowns_s
-    settings = make_settings(
+    settings = at_once(
         min_instances=least,
         max_instances=least + span,
         tolerance=tolerance,
