@@ -6,6 +6,7 @@ As in the engine's tests a step lasts 10 us unless told otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from blis_sim.cluster.config import ClusterConfig, PoolConfig
@@ -21,7 +22,7 @@ from blis_sim.metrics.conservation import check_conservation
 from blis_sim.metrics.records import PoolData, RunData
 from blis_sim.workload.clients import Clients
 from blis_sim.workload.request import RequestSpec
-from tests.engine.builders import make_blackbox, make_config, observed
+from tests.engine.builders import make_blackbox, make_config, observed, samples
 
 
 def make_pool(
@@ -82,13 +83,12 @@ def observed_cluster(run: RunData) -> dict[str, Any]:
         "instances": run.instances,
         "scaling": run.scaling,
         "decisions": run.decisions,
+        "samples": None if run.timeseries is None else samples(run),
     }
 
 
 def with_coalescing(config: ClusterConfig, coalesce: bool) -> ClusterConfig:
     """Return the cluster with every engine coalesced, or step by step."""
-    from dataclasses import replace
-
     pools = tuple(
         replace(pool, engine=replace(pool.engine, coalesce=coalesce)) for pool in config.pools
     )

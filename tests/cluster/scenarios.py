@@ -83,7 +83,8 @@ def autoscalings(draw: st.DrawFn) -> dict[str, Any] | None:
     metric = draw(
         st.sampled_from(["queue-depth", "kv-utilization", "concurrency", "predicted-ttft"])
     )
-    target = {"kv-utilization": 0.2, "predicted-ttft": 0.03}.get(metric, 1.5)
+    targets = {"kv-utilization": [0.2, 0.9], "predicted-ttft": [0.03, 0.3]}
+    target = draw(st.sampled_from(targets.get(metric, [1.5, 9])))
     return {
         "metric": metric,
         "target": target,
@@ -93,6 +94,7 @@ def autoscalings(draw: st.DrawFn) -> dict[str, Any] | None:
         "startup_delay_s": draw(st.sampled_from([0, 10, 37])) * _US,
         "scale_down_stabilization_s": draw(st.sampled_from([0, 0, 50])) * _US,
         "scale_down_cooldown_s": draw(st.sampled_from([0, 60])) * _US,
+        "scale_down_stabilization_s": draw(st.sampled_from([0, 0, 50])) * _US,
     }
 
 
@@ -152,6 +154,8 @@ def clusters(draw: st.DrawFn, *, apart: bool | None = None) -> ClusterScenario:
     )
     longest = draw(st.sampled_from([6, engine["max_model_len"] + 2]))
     requests = draw(labelled(draw(loads(longest=longest))))
+    begin_us = max(0, requests[0].arrival_us - 100)  # no days of empty decisions and samples
+    requests = [spec._replace(arrival_us=spec.arrival_us - begin_us) for spec in requests]
     settings: dict[str, Any] = {"record_decisions": draw(st.booleans())}
     if draw(st.sampled_from([True, False, False])):
         settings["horizon_us"] = draw(st.integers(1, 400))
