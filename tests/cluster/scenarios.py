@@ -113,7 +113,7 @@ def pools(draw: st.DrawFn, name: str, role: str, engine: dict[str, Any]) -> Pool
         num_instances=draw(st.integers(1, 3)),
         latency=MODELS[draw(st.sampled_from(sorted(MODELS)))],
         autoscaling=draw(autoscalings()),
-        nic_bytes_per_us=draw(st.sampled_from([float("inf"), 1, 0.3])),
+        nic_bytes_per_us=draw(st.sampled_from([float("inf"), 1, 0.1])),
         **changed,
     )
 

@@ -15,16 +15,16 @@ from .scenarios import ClusterScenario, clusters
 
 NUM_EXAMPLES = int(os.environ.get("BLIS_CLUSTER_EXAMPLES", "400"))
 WANTED = {
-    "handed over": 0.15,
+    "handed over": 0.08,
     "transfer took its time": 0.05,
     "left in the transfer": 0.0025,
     "waited in the gateway": 0.05,
-    "left in the gateway": 0.02,
-    "rejected": 0.03,
-    "scaled": 0.1,
+    "left in the gateway": 0.01,
+    "rejected": 0.02,
+    "scaled": 0.05,
     "drained with work": 0.005,
     "preempted": 0.005,
-    "at a horizon": 0.1,
+    "at a horizon": 0.05,
 }
 """How often, at least, an example must reach what is difficult."""
 
