@@ -273,6 +273,13 @@ def scaled_parts(
         yield f"cluster.pools[{number}]", pool
 
 
+def num_ranks(part: ClusterSettings | PoolSettings, common: EngineSettings) -> int:
+    """Return how many data-parallel ranks each server of a part has; a pool's own setting wins."""
+    if isinstance(part, PoolSettings) and part.engine.is_given("data_parallel_size"):
+        return part.engine.data_parallel_size
+    return common.data_parallel_size
+
+
 def instances_at_start(part: ClusterSettings | PoolSettings) -> int:
     """Return how many instances there are at the start; ``min_instances`` where none are given."""
     if part.autoscaling is None or part.is_given("num_instances"):

@@ -9,7 +9,13 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from blis_sim.config.cluster import AdmissionPolicy, instances_at_start, scaled_parts
+from blis_sim.config.cluster import (
+    AdmissionPolicy,
+    PoolSettings,
+    instances_at_start,
+    num_ranks,
+    scaled_parts,
+)
 from blis_sim.config.explain import shown
 from blis_sim.config.routing_checks import check_routing
 from blis_sim.errors import ConfigError
@@ -19,8 +25,8 @@ if TYPE_CHECKING:
         AutoscalingSettings,
         ClusterSettings,
         GatewaySettings,
-        PoolSettings,
     )
+    from blis_sim.config.engine import EngineSettings
     from blis_sim.config.scenario import Scenario, SloSettings
 
 _HANDOVER = ("link_gb_per_s", "link_latency_us", "overlap", "first_token_from")
@@ -42,6 +48,7 @@ def check_cluster(scenario: Scenario) -> None:
     for where, part in scaled_parts(cluster):
         if part.autoscaling is not None:
             _check_autoscaling(part, part.autoscaling, where)
+            _check_no_ranks(part, scenario.engine, where)
     check_routing(scenario)
     _check_admission(cluster.gateway)
     _check_queue(cluster.gateway, scenario.slo)
@@ -153,6 +160,20 @@ def _check_autoscaling(
         raise ConfigError(
             f"{where}.autoscaling.target must be <= 1, a share of the KV blocks, with metric "
             f"kv-utilization; got {scaling.target:g}; write 80 % as 0.8"
+        )
+
+
+def _check_no_ranks(
+    part: ClusterSettings | PoolSettings, common: EngineSettings, where: str
+) -> None:
+    ranks = num_ranks(part, common)
+    if ranks > 1:
+        name = "engine.data_parallel_size"
+        is_own = isinstance(part, PoolSettings) and part.engine.is_given("data_parallel_size")
+        raise ConfigError(
+            f"{where + '.' if is_own else ''}{name} must be 1 with {where}.autoscaling, which "
+            f"would start and stop single ranks of a server; got {ranks}; leave it out and scale "
+            "whole instances, or leave autoscaling out"
         )
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from blis_sim.config.cluster import (
     DEFAULT_SCORERS,
-    PoolSettings,
     RoutingPolicy,
     Scorer,
+    num_ranks,
     scaled_parts,
 )
 from blis_sim.errors import ConfigError
@@ -41,11 +41,8 @@ def routing_policy(scenario: Scenario) -> RoutingPolicy:
     if cluster.routing.is_given("policy"):
         return cluster.routing.policy
     parts = [part for _, part in scaled_parts(cluster)]
-    only, engine = parts[0], scenario.engine
-    if isinstance(only, PoolSettings) and only.engine.is_given("data_parallel_size"):
-        engine = only.engine
-    is_one = len(parts) == 1 and only.num_instances == 1 and only.autoscaling is None
-    if is_one and engine.data_parallel_size > 1:
+    is_one_server = len(parts) == 1 and parts[0].num_instances == 1
+    if is_one_server and num_ranks(parts[0], scenario.engine) > 1:
         return RoutingPolicy.VLLM_DP
     return cluster.routing.policy
 

@@ -350,10 +350,6 @@ def test_scorers_alone_select_the_weighted_policy() -> None:
             "round-robin",
         ),
         ({"engine": {"data_parallel_size": 2}, "cluster": {"num_instances": 2}}, "round-robin"),
-        (
-            {"engine": {"data_parallel_size": 2}, "cluster": {"autoscaling": SCALING}},
-            "round-robin",
-        ),
         ({"engine": {"data_parallel_size": 2}, "cluster": {"pools": [{"name": "a"}]}}, "vllm-dp"),
         (
             {"cluster": {"pools": [{"name": "a", "engine": {"data_parallel_size": 2}}]}},
@@ -372,6 +368,45 @@ def test_scorers_alone_select_the_weighted_policy() -> None:
 def test_one_server_balances_its_ranks_itself(scenario: dict[str, Any], policy: str) -> None:
     """Unless a policy is given, or there are several servers."""
     assert routing_policy(load_scenario(scenario)) is RoutingPolicy(policy)
+
+
+RANKS = {"engine": {"data_parallel_size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "scenario", "message"),
+    [
+        (
+            {"autoscaling": SCALING},
+            RANKS,
+            r"^engine\.data_parallel_size must be 1 with cluster\.autoscaling, .*; got 2; leave i",
+        ),
+        (
+            {"pools": [{"name": "a"}, {"name": "b", "autoscaling": SCALING}]},
+            RANKS,
+            r"^engine\.data_parallel_size must be 1 with cluster\.pools\[1\]\.autoscaling.*got 2",
+        ),
+        (
+            {"pools": [{"name": "a", "autoscaling": SCALING, **RANKS}]},
+            {},
+            r"^cluster\.pools\[0\]\.engine\.data_parallel_size must be 1 with cluster\.pools\[0\]",
+        ),
+    ],
+)
+def test_servers_of_several_ranks_are_not_scaled(
+    cluster: dict[str, Any], scenario: dict[str, Any], message: str
+) -> None:
+    """An autoscaler would start and stop ranks one by one."""
+    with pytest.raises(ConfigError, match=message):
+        check(cluster, **scenario)
+
+
+def test_ranks_beside_an_autoscaled_pool() -> None:
+    """A pool of a fixed number of servers may have ranks, also where the others have none."""
+    pools = [{"name": "a", **RANKS}, {"name": "b", "autoscaling": SCALING}]
+    check({"pools": pools})
+    single = {"name": "b", "autoscaling": SCALING, "engine": {"data_parallel_size": 1}}
+    check({"pools": [{"name": "a"}, single]}, **RANKS)
 
 
 def test_ranks_of_a_server_report_at_intervals() -> None:
