@@ -12,7 +12,14 @@ from pydantic import BaseModel, ValidationError
 from blis_sim.config.explain import explain, shown
 from blis_sim.config.policy_file import read_policy_file
 from blis_sim.config.scenario import Scenario
-from blis_sim.config.tree import KeyPath, dotted, item_section, section, written_paths
+from blis_sim.config.tree import (
+    KeyPath,
+    dotted,
+    is_mapping,
+    item_section,
+    section,
+    written_paths,
+)
 from blis_sim.config.yaml_file import YamlDocument, read_yaml
 from blis_sim.errors import ConfigError, unknown_name
 
@@ -157,7 +164,7 @@ class ScenarioDraft:
             There is no such setting, or it was set before to another value.
         """
         keys = tuple(path.split("."))
-        self._check_known(keys, where)
+        self._check_known(keys, value, where)
         before = self._overridden.get(keys)
         if before is not None and not _is_same(before[1], value):
             if before[0] == where:
@@ -211,21 +218,27 @@ class ScenarioDraft:
             model = None if model is None else section(model, key)
         return model
 
-    def _check_known(self, keys: KeyPath, where: str) -> None:
+    def _check_known(self, keys: KeyPath, value: object, where: str) -> None:
         model: Any = Scenario
         for depth, key in enumerate(keys):
             if model is None:
-                path, parent = ".".join(keys[:depth]), self._model_of(keys[: depth - 1])
-                if parent is not None and item_section(parent, keys[depth - 1]) is not None:
-                    raise ConfigError(
-                        f"{where} must name a setting; {path} is a list: set the whole of it, "
-                        f"as in {path}=[{{...}}]"
-                    )
-                raise ConfigError(f"{where} must name a setting; {path} has no parts")
+                why = self._why_no_parts(keys[:depth], ".".join(keys[depth:]), value)
+                raise ConfigError(f"{where} must name a setting; {why}")
             if key not in model.model_fields:
                 known = [".".join((*keys[:depth], name)) for name in model.model_fields]
                 raise ConfigError(unknown_name(where, ".".join(keys[: depth + 1]), known))
             model = section(model, key)
+
+    def _why_no_parts(self, keys: KeyPath, name: str, value: object) -> str:
+        """Return why a setting is set as a whole, and how: not by ``name`` to ``value``."""
+        path, parent = ".".join(keys), self._model_of(keys[:-1])
+        if parent is not None and item_section(parent, keys[-1]) is not None:
+            return f"{path} is a list: set the whole of it, as in {path}=[{{...}}]"
+        if parent is not None and is_mapping(parent, keys[-1]):
+            known = "NAME" if "_" in name else name  # which may have been written as a hyphen
+            whole = f"'{path}={{{known}: {value}}}'"
+            return f"{path} is a mapping: set the whole of it, as in --set {whole}"
+        return f"{path} has no parts"
 
     def where(self, keys: KeyPath) -> str:
         """Return how the user wrote a setting, or its path when nobody wrote it."""

@@ -64,6 +64,11 @@ def is_path(model: type[BaseModel], name: str) -> bool:
     return Path in _options_of(model, name)
 
 
+def is_mapping(model: type[BaseModel], name: str) -> bool:
+    """Return whether a field holds values by names of the user's own."""
+    return any(typing.get_origin(option) is dict for option in _options_of(model, name))
+
+
 def written_paths(
     values: Any, model: type[BaseModel], keys: KeyPath = ()
 ) -> Iterator[tuple[KeyPath, str]]:

@@ -253,6 +253,13 @@ BAD_OVERRIDES: list[tuple[list[str], str]] = [
     (["seed=1", "seed=2"], r"^--set seed must be given once; got 1 and 2"),
     (["workload.prompt=[3]", "workload.prompt.mean=3"], r"--set workload\.prompt must be a mappi"),
     (["workload.clients.0.name=a"], r"workload\.clients is a list: set the whole of it, as in"),
+    (
+        ["cluster.gateway.tenant_weights.web=3"],
+        r"^--set cluster\.gateway\.tenant_weights\.web must name a setting; "
+        r"cluster\.gateway\.tenant_weights is a mapping: set the whole of it, as in "
+        r"--set 'cluster\.gateway\.tenant_weights=\{web: 3\}'$",
+    ),
+    (["cluster.routing.scorers.queue-depth=2"], r"--set 'cluster\.routing\.scorers=\{NAME: 2\}'"),
 ]
 
 
