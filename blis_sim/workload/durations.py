@@ -71,30 +71,37 @@ def open_durations(where: str, settings: DurationSettings) -> Durations:
     """
     refuse_unused(where, settings, _users())
     check_bounds(where, settings, "s")
-    within = f"{settings.min:g}..{settings.max:g} s"
+    bounds = _bounds(settings)
     lowest_us, highest_us = seconds_to_us(settings.min), seconds_to_us(settings.max)
     match settings.kind:
         case DurationKind.UNIFORM:
             needed(where, settings, "max", "s")
             shape: Shape | None = Uniform(lowest_us, highest_us)
-            text = f"uniform {within}"
+            text = f"uniform {settings.min:g}..{settings.max:g} s"
         case DurationKind.LOGNORMAL:
             mean_s, stdev_s = checked_spread(where, settings, "s")
             shape = Lognormal.of_mean(mean_s * US_PER_S, stdev_s * US_PER_S) if stdev_s else None
-            text = f"lognormal {mean_s:g}/{stdev_s:g} within {within}"
+            text = f"lognormal {mean_s:g}/{stdev_s:g} {bounds}"
         case DurationKind.NORMAL:
             mean_s, stdev_s = checked_mean(where, settings, "s"), settings.stdev or 0.0
             shape = Normal(mean_s * US_PER_S, stdev_s * US_PER_S) if stdev_s else None
-            text = f"normal {mean_s:g}/{stdev_s:g} within {within}"
+            text = f"normal {mean_s:g}/{stdev_s:g} {bounds}"
         case DurationKind.EXPONENTIAL:
             mean_s = checked_mean(where, settings, "s")
             shape = Exponential(mean_s * US_PER_S) if mean_s else None
-            text = f"exponential {mean_s:g} within {within}"
+            text = f"exponential {mean_s:g} {bounds}"
         case DurationKind.CONSTANT:
             mean_s, shape, text = checked_mean(where, settings, "s"), None, ""
     if shape is None:
         return Durations(Constant(seconds_to_us(mean_s)), f"{mean_s:g} s")
     return Durations(Rounded(shape, lowest_us, highest_us), text)
+
+
+def _bounds(settings: DurationSettings) -> str:
+    """Return between what times are clamped, with their unit; a default bound goes unsaid."""
+    if settings.max < DurationSettings().max:
+        return f"within {settings.min:g}..{settings.max:g} s"
+    return f"of at least {settings.min:g} s" if settings.min else "s"
 
 
 def _users() -> Mapping[str, tuple[str, ...]]:

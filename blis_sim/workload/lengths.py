@@ -102,20 +102,28 @@ def _text(settings: LengthSettings, distribution: Distribution, unit: str) -> st
             return f"empirical{f' from {settings.file.name}' if settings.file else ''} {span}"
         case LengthKind.MIXTURE:
             return f"mixture ({_part_texts(settings)}) {span}"
-    within = f"within {settings.min}..{settings.max} {unit}"
+    bounds = _bounds(settings, unit)
     if settings.kind == LengthKind.PARETO_LOGNORMAL:
         return (
             f"{settings.pareto_share:g} pareto {settings.pareto_alpha:g} from "
             f"{settings.pareto_min:g}, else lognormal mu {settings.mu:g} sigma "
-            f"{settings.sigma:g} {within}"
+            f"{settings.sigma:g} {bounds}"
         )
     if isinstance(distribution, Constant):
         return f"{distribution.value if settings.mean is None else settings.mean:g} {unit}"
     if settings.kind == LengthKind.EXPONENTIAL:
-        return f"exponential {settings.mean:g} {within}"
+        return f"exponential {settings.mean:g} {bounds}"
     if settings.mu is not None:
-        return f"lognormal mu {settings.mu:g} sigma {settings.sigma:g} {within}"
-    return f"{settings.kind.value} {settings.mean:g}/{settings.stdev:g} {within}"
+        return f"lognormal mu {settings.mu:g} sigma {settings.sigma:g} {bounds}"
+    return f"{settings.kind.value} {settings.mean:g}/{settings.stdev:g} {bounds}"
+
+
+def _bounds(settings: LengthSettings, unit: str) -> str:
+    """Return between what lengths are clamped, with their unit; a default bound goes unsaid."""
+    least = LengthSettings()
+    if settings.max < least.max:
+        return f"within {settings.min}..{settings.max} {unit}"
+    return unit if settings.min == least.min else f"of at least {settings.min} {unit}"
 
 
 def _part_texts(settings: LengthSettings) -> str:

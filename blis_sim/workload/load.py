@@ -341,7 +341,10 @@ def _description(
     number = arrivals.num_requests
     what = "sessions" if settings.sessions else "requests"
     count = what if number is None else f"{number:,} {what}"
-    return f"{name}{count}, {arrivals}; {prompts}"
+    begun = str(arrivals)
+    if settings.sessions:  # each arrival begins one
+        begun = begun.replace("requests/s", "conversations/s")
+    return f"{name}{count}, {begun}; {prompts}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,9 +155,11 @@ def test_a_timeout_ends_a_conversation() -> None:
 
 
 def test_the_description_tells_the_rounds() -> None:
-    """Sessions, their rounds and their thinking are named."""
+    """Sessions, their rounds and their thinking are named; a rate is one of conversations."""
     text = make_workload(**BASE).description
-    assert text.startswith("200 sessions, ")
+    assert text.startswith("200 sessions, poisson arrivals at ")
+    assert " conversations/s; prompt " in text
+    assert "requests/s" not in text
     assert "conversations of uniform 1..5 rounds, thinking 2 s" in text
 
 

@@ -128,14 +128,15 @@ def test_no_spread_gives_one_time(form: Any, time_us: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("form", "text"),
     [
-        ({"kind": "normal", "mean": 5, "stdev": 2}, "normal 5/2 within 0..1e+06 s"),
+        ({"kind": "normal", "mean": 5, "stdev": 2}, "normal 5/2 s"),
+        ({"kind": "normal", "mean": 5, "stdev": 2, "min": 1}, "normal 5/2 of at least 1 s"),
         ({"kind": "lognormal", "mean": 5, "stdev": 2, "max": 60}, "lognormal 5/2 within 0..60 s"),
         ({"kind": "uniform", "min": 0.5, "max": 2}, "uniform 0.5..2 s"),
         ({"kind": "exponential", "mean": 5, "max": 60}, "exponential 5 within 0..60 s"),
     ],
 )
 def test_times_say_what_they_are(form: Any, text: str) -> None:
-    """The description names the kind, its figures and the bounds in seconds."""
+    """The description names the kind, its figures and the bounds given, in seconds."""
     assert str(make(form)) == text
 
 

@@ -184,6 +184,8 @@ def test_no_spread_gives_one_length(form: Any, tokens: int) -> None:
         (512, "512 tokens"),
         ({"kind": "uniform", "max": 9}, "uniform 1..9 tokens"),
         ({"kind": "exponential", "mean": 9, "max": 99}, "exponential 9 within 1..99 tokens"),
+        ({"kind": "exponential", "mean": 9}, "exponential 9 tokens"),
+        ({"kind": "exponential", "mean": 9, "min": 0}, "exponential 9 of at least 0 tokens"),
         (
             {"kind": "lognormal", "mean": 9, "stdev": 2, "max": 99},
             "lognormal 9/2 within 1..99 tokens",
