@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from blis_sim.api import resolve, run
+from blis_sim.errors import SimulationError
 from blis_sim.report.table import render_table
 
 if TYPE_CHECKING:
@@ -72,6 +73,33 @@ def measure_simpy_timeout_us(num_timeouts: int = NUM_TIMEOUTS) -> float:
     return (time.perf_counter() - begin_s) / num_timeouts * 1e6
 
 
+def cost_per_request_us(wall_s: float, startup_s: float, num_requests: int) -> float:
+    """Return what a request beyond the first 200 costs, microseconds.
+
+    Parameters
+    ----------
+    wall_s, startup_s : float
+        Of the run with all requests, and of the one with 200.
+    num_requests : int
+        All requests, > 200.
+
+    Raises
+    ------
+    SimulationError
+        The long run took no longer than the short one: the noise of the machine is larger than
+        what is to be measured.
+    """
+    more_s = wall_s - startup_s
+    if more_s <= 0:
+        raise SimulationError(
+            f"a run of {num_requests} requests must take longer than one of "
+            f"{NUM_STARTUP_REQUESTS} to tell the cost of a request; got {1000 * wall_s:.1f} and "
+            f"{1000 * startup_s:.1f} ms; measure more requests (--num-requests) or more often "
+            "(--repeat)"
+        )
+    return more_s / (num_requests - NUM_STARTUP_REQUESTS) * 1e6
+
+
 def bench_engine(scenario: Scenario, *, repeat: int = 3) -> EngineBenchmark:
     """Measure a scenario with generated load of more than 200 requests.
 
@@ -84,6 +112,11 @@ def bench_engine(scenario: Scenario, *, repeat: int = 3) -> EngineBenchmark:
         ``workload.num_requests`` > 200.
     repeat : int
         Repetitions, >= 1.
+
+    Raises
+    ------
+    SimulationError
+        The difference to 200 requests is too small to be measured.
     """
     num_requests = scenario.workload.num_requests
     assert num_requests is not None
@@ -96,7 +129,7 @@ def bench_engine(scenario: Scenario, *, repeat: int = 3) -> EngineBenchmark:
         elapsed_s, result = _timed_run(scenario)
         wall_s.append(elapsed_s)
     counters = result.run.counters
-    cost_us = (min(wall_s) - min(startup_s)) / (num_requests - NUM_STARTUP_REQUESTS) * 1e6
+    cost_us = cost_per_request_us(min(wall_s), min(startup_s), num_requests)
     return EngineBenchmark(
         num_requests=num_requests,
         latency_model=result.context.latency_model,
@@ -146,6 +179,11 @@ def bench_cluster(single: Scenario, cluster: Scenario, *, repeat: int = 3) -> Cl
         Generated load of more than 200 requests; the same rate per instance.
     repeat : int
         Repetitions, >= 1; they alternate, and the fastest of each counts.
+
+    Raises
+    ------
+    SimulationError
+        The difference to 200 requests is too small to be measured.
     """
     walls: list[list[float]] = [[], [], [], []]
     scenarios = []
@@ -159,11 +197,8 @@ def bench_cluster(single: Scenario, cluster: Scenario, *, repeat: int = 3) -> Cl
     num_requests = cluster.workload.num_requests
     assert num_requests is not None
     least = [min(kept) for kept in walls]
-    more = num_requests - NUM_STARTUP_REQUESTS
-    single_us, cluster_us = (
-        (least[1] - least[0]) / more * 1e6,
-        (least[3] - least[2]) / more * 1e6,
-    )
+    single_us = cost_per_request_us(least[1], least[0], num_requests)
+    cluster_us = cost_per_request_us(least[3], least[2], num_requests)
     return ClusterBenchmark(
         num_instances=cluster.cluster.num_instances,
         num_requests=num_requests,
