@@ -94,7 +94,6 @@ def autoscalings(draw: st.DrawFn) -> dict[str, Any] | None:
         "startup_delay_s": draw(st.sampled_from([0, 10, 37])) * _US,
         "scale_down_stabilization_s": draw(st.sampled_from([0, 0, 50])) * _US,
         "scale_down_cooldown_s": draw(st.sampled_from([0, 60])) * _US,
-        "scale_down_stabilization_s": draw(st.sampled_from([0, 0, 50])) * _US,
     }
 
 
