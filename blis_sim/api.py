@@ -16,6 +16,7 @@ from blis_sim.catalog.locate import locate
 from blis_sim.catalog.prices import gpu_price, load_prices
 from blis_sim.cluster.resolve import cluster_config, resolve
 from blis_sim.cluster.simulation import ClusterSimulation
+from blis_sim.cluster.words import gateway_context
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
 from blis_sim.engine.resolved import Pool, Resolved
@@ -168,6 +169,7 @@ def run_context(
         slo=scenario.slo.model_dump(),
         percentiles=percentiles,
         pools=tuple(_pool_context(pool) for pool in resolved.pools),
+        gateway=gateway_context(cluster_config(resolved)) if resolved.pools else None,
         prices=_prices(resolved),
     )
 
@@ -207,6 +209,7 @@ def _pool_context(pool: Pool) -> PoolContext:
         engine_settings=deployed.engine_settings(),
         min_instances=None if scaling is None else scaling.min_instances,
         max_instances=None if scaling is None else scaling.max_instances,
+        data_parallel_size=deployed.settings.data_parallel_size,
     )
 
 

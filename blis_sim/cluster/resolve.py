@@ -15,7 +15,7 @@ from blis_sim.config.cluster import (
 from blis_sim.config.cluster_checks import check_cluster
 from blis_sim.config.engine import EngineSettings
 from blis_sim.config.latency import LatencySettings
-from blis_sim.config.routing_checks import routing_policy
+from blis_sim.config.routing_checks import report_interval_s, routing_policy
 from blis_sim.config.section import Section
 from blis_sim.engine import resolve as engine_resolve
 from blis_sim.engine.resolved import Deployed, Pool, Resolved
@@ -24,6 +24,7 @@ from blis_sim.metrics.records import PoolData
 from blis_sim.workload.stream import open_workload
 
 if TYPE_CHECKING:
+    from blis_sim.config.cluster import RoutingPolicy, RoutingSettings
     from blis_sim.config.scenario import Scenario
 
 S = TypeVar("S", bound=Section)
@@ -96,7 +97,11 @@ def cluster_config(resolved: Resolved) -> ClusterConfig:
     scenario = resolved.scenario
     cluster = scenario.cluster
     disaggregation = cluster.disaggregation or DisaggregationSettings()
-    routing = cluster.routing.model_copy(update={"policy": routing_policy(scenario)})
+    routing = _in_force(cluster.routing, routing_policy(scenario))
+    if disaggregation.decode_routing is not None:
+        own = disaggregation.decode_routing
+        own = _in_force(own, own.policy)
+        disaggregation = disaggregation.model_copy(update={"decode_routing": own})
     return ClusterConfig(
         pools=tuple(_pool_config(pool, disaggregation) for pool in resolved.pools),
         routing=routing,
@@ -105,6 +110,12 @@ def cluster_config(resolved: Resolved) -> ClusterConfig:
         ttft_limit_ms=scenario.slo.ttft_ms,
         seed=scenario.seed,
     )
+
+
+def _in_force(routing: RoutingSettings, policy: RoutingPolicy) -> RoutingSettings:
+    """Return the settings of routing with what follows from the policy."""
+    chosen = routing.model_copy(update={"policy": policy})
+    return chosen.model_copy(update={"snapshot_interval_s": report_interval_s(chosen)})
 
 
 def _only_pool(cluster: ClusterSettings) -> PoolSettings:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from blis_sim.config.cluster import RoutingSettings
     from blis_sim.config.scenario import Scenario
 
+_VLLM_DP_INTERVAL_S = 0.1
+"""vLLM's coordinator of data-parallel engines publishes their counts so often."""
 _READ_REPORTS = {
     RoutingPolicy.LEAST_LOADED,
     RoutingPolicy.POWER_OF_TWO,
@@ -45,6 +47,13 @@ def routing_policy(scenario: Scenario) -> RoutingPolicy:
     if is_one_server and num_ranks(parts[0], scenario.engine) > 1:
         return RoutingPolicy.VLLM_DP
     return cluster.routing.policy
+
+
+def report_interval_s(routing: RoutingSettings) -> float:
+    """Return how often instances report their load; 0 = the gateway always knows."""
+    if routing.snapshot_interval_s is not None:
+        return routing.snapshot_interval_s
+    return _VLLM_DP_INTERVAL_S if routing.policy is RoutingPolicy.VLLM_DP else 0.0
 
 
 def check_routing(scenario: Scenario) -> None:

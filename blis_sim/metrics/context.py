@@ -29,6 +29,28 @@ class PriceContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayContext:
+    """How the requests of a cluster get to its instances, in words.
+
+    Attributes
+    ----------
+    routing : str
+        The policy in force, with weights and the age of what it sees.
+    queue : str
+        Who is turned away and who waits; empty = every request is sent on at once.
+    disaggregation : str
+        Which prompts are computed apart; empty = there are no pools for that.
+    max_outstanding_per_instance : int or None
+        Requests an instance has at most, the others wait; None = no limit.
+    """
+
+    routing: str
+    queue: str = ""
+    disaggregation: str = ""
+    max_outstanding_per_instance: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolContext:
     """One pool of a cluster.
 
@@ -54,6 +76,8 @@ class PoolContext:
         Every engine setting in force, by vLLM's name.
     min_instances, max_instances : int or None
         Bounds of an autoscaled pool, None for a pool of fixed size.
+    data_parallel_size : int
+        Ranks of a server, >= 1; each of them is an instance.
     """
 
     name: str
@@ -71,6 +95,7 @@ class PoolContext:
     engine_settings: Mapping[str, Any] = field(default_factory=dict)
     min_instances: int | None = None
     max_instances: int | None = None
+    data_parallel_size: int = 1
 
     @property
     def num_gpus(self) -> int:
@@ -79,9 +104,9 @@ class PoolContext:
 
     @property
     def instances(self) -> str:
-        """How many instances it has, in words: ``2``, or ``1 to 8`` of an autoscaled pool."""
+        """How many servers it has, in words: ``2``, or ``1 to 8`` of an autoscaled pool."""
         if self.max_instances is None:
-            return str(self.num_instances)
+            return str(self.num_instances // self.data_parallel_size)
         return f"{self.min_instances or 1} to {self.max_instances}"
 
 
@@ -132,6 +157,8 @@ class RunContext:
     pools : sequence of PoolContext
         The pools of a cluster, in the order of ``RunData.pools``; empty without one. What
         stands above of model, GPU, latency model, KV cache and engine is then of the first.
+    gateway : GatewayContext or None
+        How requests get to the pools; None without a cluster.
     prices : mapping of str to PriceContext
         By the names of the GPUs; those without a known price are absent.
 
@@ -164,6 +191,7 @@ class RunContext:
     percentiles: Sequence[float] = ()
     backend: str = "blis_sim"
     pools: Sequence[PoolContext] = ()
+    gateway: GatewayContext | None = None
     prices: Mapping[str, PriceContext] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -186,12 +214,16 @@ class RunContext:
             return f"{self.model} on {self.num_gpus} GPUs: {pools}"
         number = self.pools[0].instances if self.pools else str(self.num_instances)
         plural = "" if number == "1" else "s"
+        num_ranks = self.pools[0].data_parallel_size if self.pools else 1
+        ranks = f" of {num_ranks} data-parallel ranks" if num_ranks > 1 else ""
         return (
             f"{self.model} on {self.gpu}, TP {self.tensor_parallel_size}, "
-            f"{number} instance{plural}"
+            f"{number} instance{plural}{ranks}"
         )
 
     def _pool_in_words(self, pool: PoolContext) -> str:
         model = "" if pool.model == self.model else f"{pool.model} on "
         name = pool.name if pool.role in {pool.name, "mixed"} else f"{pool.name}, {pool.role}"
-        return f"{pool.instances} x {model}{pool.gpu} TP{pool.tensor_parallel_size} ({name})"
+        ranks = f" DP{pool.data_parallel_size}" if pool.data_parallel_size > 1 else ""
+        kind = f"{model}{pool.gpu} TP{pool.tensor_parallel_size}{ranks}"
+        return f"{pool.instances} x {kind} ({name})"

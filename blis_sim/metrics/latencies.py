@@ -86,7 +86,8 @@ LATENCIES: tuple[LatencyMetric, ...] = (
         "gateway",
         "gateway time",
         "Gateway Time",
-        "sent to an instance - arrival, completed requests; null without a gateway",
+        "sent to an instance - arrival, completed requests; 0 = sent at once, null without a "
+        "cluster",
         _gateway,
         Group.CLUSTER,
     ),

@@ -167,6 +167,7 @@ class Result:
             "slo": to_plain(context.slo),
             "notices": list(context.notices),
             "pools": [to_plain(asdict(pool)) for pool in context.pools],
+            "gateway": None if context.gateway is None else to_plain(asdict(context.gateway)),
             "prices": {gpu: to_plain(asdict(price)) for gpu, price in context.prices.items()},
         }
 

@@ -20,7 +20,8 @@ _WHOLE_FROM = 1_000.0
 def cluster_rows(result: Result) -> Iterator[str]:
     """Yield a line per pool, or per instance of a small single pool, then the whole cluster.
 
-    Rows about tenants, transfers and scaling are left out where there is nothing of the kind.
+    Rows about tenants, waiting in the gateway, transfers and scaling are left out where there is
+    nothing of the kind.
     In and out are tokens of prompts computed and tokens generated, per second of the run.
     """
     yield from _parts(result)
@@ -29,7 +30,10 @@ def cluster_rows(result: Result) -> Iterator[str]:
     yield metric_row(summary, "load_imbalance")
     if summary["jain_tenants"] is not None:
         yield metric_row(summary, "jain_tenants")
-    yield from _time_rows(summary, "gateway time", "gateway")
+    gateway = result.context.gateway
+    has_queue = gateway is not None and gateway.max_outstanding_per_instance is not None
+    if has_queue or summary["mean_gateway_ms"]:
+        yield from _time_rows(summary, "gateway time", "gateway")
     if any(pool.role != "mixed" for pool in run.pools):
         yield metric_row(summary, "num_transfers")
         yield metric_row(summary, "transferred_blocks")
@@ -58,6 +62,10 @@ def _parts(result: Result) -> Iterator[str]:
 
 
 def _cells(part: Mapping[str, Any]) -> Iterator[str]:
+    if part.get("ready_s") and not part["lifetime_s"]:
+        yield "not ready"  # was still starting, or given up before
+        yield from ("",) * (len(_HEADER) - 1)
+        return
     yield f"{part['num_prompts']}"
     yield _number(part["prompt_throughput"])
     yield _number(part["generation_throughput"])

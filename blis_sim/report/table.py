@@ -101,8 +101,16 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
 
 
 def _heading(context: RunContext) -> Iterator[str]:
-    """Yield what was simulated, with what, and which engine settings are in force."""
+    """Yield what was simulated, with what, and which settings are in force."""
     yield from _wrapped(context.deployment)
+    if context.gateway is not None:
+        for title, text in (
+            ("Routing", context.gateway.routing),
+            ("Gateway", context.gateway.queue),
+            ("Disaggregation", context.gateway.disaggregation),
+        ):
+            if text:
+                yield from _wrapped(f"{title}: {text}")
     for text_of in (_latency_words, _engine_words):
         # Pools of which the same is to say share a line.
         names: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blis_sim.errors import ConfigError
+from blis_sim.metrics.context import GatewayContext
 from blis_sim.metrics.plain import canonical_sha256
 from blis_sim.metrics.result import RunInfo
 from tests.metrics.builders import (
@@ -54,6 +55,18 @@ def test_pools_of_a_cluster() -> None:
     assert make_result().manifest["pools"] == []
 
 
+def test_manifest_says_how_requests_get_to_the_pools() -> None:
+    """Routing and queue in words; nothing without a cluster."""
+    gateway = GatewayContext(routing="round-robin", queue="reject-all")
+    assert make_result(gateway=gateway).manifest["gateway"] == {
+        "routing": "round-robin",
+        "queue": "reject-all",
+        "disaggregation": "",
+        "max_outstanding_per_instance": None,
+    }
+    assert make_result().manifest["gateway"] is None
+
+
 def test_deployment_in_words() -> None:
     """A single pool reads as an instance does; pools of several models name them."""
     one = make_context(pools=[make_pool(min_instances=2, max_instances=8)], gpu="H100")
@@ -63,6 +76,17 @@ def test_deployment_in_words() -> None:
         "on 4 GPUs: 3 x H100 TP1 (chat), 1 x coder on H100 TP1 (code)"
     )
     assert make_context(num_instances=1).deployment.endswith("on H100, TP 1, 1 instance")
+
+
+def test_servers_of_several_ranks_in_words() -> None:
+    """A server counts once, its ranks are named; all their GPUs count."""
+    ranks = make_pool(num_instances=2, data_parallel_size=2)
+    one = make_context(pools=[ranks])
+    assert one.deployment.endswith("on H100, TP 1, 1 instance of 2 data-parallel ranks")
+    servers = make_pool("a", num_instances=4, data_parallel_size=2)
+    assert make_context(pools=[servers, make_pool("b")]).deployment.endswith(
+        "on 5 GPUs: 2 x H100 TP1 DP2 (a), 1 x H100 TP1 (b)"
+    )
 
 
 def test_wall_clock_facts_stand_apart() -> None:

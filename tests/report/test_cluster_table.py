@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+from blis_sim.metrics.context import GatewayContext
 from blis_sim.metrics.records import InstanceData, PoolData
 from blis_sim.metrics.result import Result
 from blis_sim.report.table import render_table
@@ -56,7 +57,7 @@ def test_section_by_hand() -> None:
         "Mean transfer time (ms):                 30.00",
         "P99 transfer time (ms):                  39.80",
         "GPUs, mean:                              4.50",
-        "GPU-hours:                               0.00",
+        "GPU-hours:                               0.00125",
         "Scaling events:                          2",
         "d: 1 to 2 instances, mean 1.45",
     ]
@@ -73,6 +74,25 @@ def test_heading_lists_the_pools() -> None:
         "Engine 0.15.1 (vllm defaults): max_num_seqs 1024, max_num_batched_tokens 8192,",
         "  enable_prefix_caching on",
     ]
+
+
+def test_heading_says_how_requests_get_there() -> None:
+    """Routing, then queue and hand-over where there are any."""
+    gateway = GatewayContext(
+        routing="vllm-dp; reports every 100 ms",
+        queue="at most 8 requests per instance, queue fcfs",
+        disaggregation="always, first token from decode",
+    )
+    lines = render_table(make_cluster_result(gateway=gateway)).splitlines()
+    assert lines[2:5] == [
+        "Routing: vllm-dp; reports every 100 ms",
+        "Gateway: at most 8 requests per instance, queue fcfs",
+        "Disaggregation: always, first token from decode",
+    ]
+    plain = render_table(make_cluster_result(gateway=GatewayContext(routing="random")))
+    assert plain.splitlines()[2] == "Routing: random"
+    assert "\nGateway:" not in plain
+    assert "\nDisaggregation:" not in plain
 
 
 def test_heading_where_pools_differ() -> None:
@@ -109,16 +129,35 @@ def test_instances_of_a_small_pool() -> None:
         "1                0       0.0        0.0     0.0   0.0    n/a      n/a",
         "Jain index of instances (requests):      0.50",
         "Load imbalance of instances (max/mean):  2.00",
-        "Mean gateway time (ms):                  0.00",
-        "P99 gateway time (ms):                   0.00",
         "GPUs, mean:                              2.00",
-        "GPU-hours:                               0.00",
+        "GPU-hours:                               0.000556",
     ]
     assert [line[:8] for line in section(make_single_pool(8), "Cluster")[:9]] == [
         "instance",
         *(f"{number}       " for number in range(8)),
     ]
     assert section(make_single_pool(9), "Cluster")[1].startswith("pool")
+
+
+def test_time_in_the_gateway_shows_where_one_may_wait() -> None:
+    """With a limit of requests per instance also when nobody waited."""
+    gateway = GatewayContext(routing="random", max_outstanding_per_instance=4)
+    run = make_single_pool(2).run
+    limited = make_result(run=run, pools=[make_pool("pool", num_instances=2)], gateway=gateway)
+    assert "Mean gateway time (ms):                  0.00" in section(limited, "Cluster")
+
+
+def test_an_instance_that_was_never_ready_says_so() -> None:
+    """It served nothing because it could not."""
+    rows = [served(0, dispatched_us=0, ttft_us=1_000_000)]
+    run = make_run(
+        rows,
+        counters=[make_counters(rows), make_counters()],
+        pools=[PoolData("pool", "mixed", "m", "H100", 1)],
+        instances=[InstanceData(0), InstanceData(0, started_us=600_000, ready_us=1_600_000)],
+    )
+    result = make_result(run=run, pools=[make_pool("pool")])
+    assert section(result, "Cluster")[2] == "1         not ready"
 
 
 def test_autoscaled_pool() -> None:
