@@ -24,7 +24,7 @@ from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.context import PoolContext, PriceContext, RunContext
 from blis_sim.metrics.result import Result, RunInfo, check_conservation
-from blis_sim.units import seconds_to_us
+from blis_sim.units import seconds_to_us, us_to_seconds
 from blis_sim.version import package_version
 
 if TYPE_CHECKING:
@@ -126,10 +126,26 @@ def run(
     with _rare_garbage_collection():
         data = simulation.run()
     _check(data, resolved, clients)
+    after = [*_undecided(data, resolved.pools)]
     if clients is not None:
-        context = replace(context, notices=(*context.notices, *clients.notices()))
+        after += clients.notices()
+    context = replace(context, notices=(*context.notices, *after))
     wall_s = time.perf_counter() - begin_s
     return Result(data, context, RunInfo.collect(started=started, wall_s=wall_s))
+
+
+def _undecided(data: RunData, pools: Sequence[Pool]) -> Iterator[str]:
+    """Yield that the run was over before an autoscaler decided for the first time."""
+    for pool in pools:
+        if pool.autoscaling is None:
+            continue
+        interval_s = pool.autoscaling.interval_s
+        if data.end_us <= seconds_to_us(interval_s):
+            yield (
+                f"pool {pool.name} was not scaled: its autoscaler decides every {interval_s:g} s, "
+                f"and the run was over after {us_to_seconds(data.end_us):.3g} s; simulate more, "
+                "or lower autoscaling.interval_s"
+            )
 
 
 def run_context(

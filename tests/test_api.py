@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from typing import Any
 
 import pytest
@@ -109,3 +110,22 @@ def test_a_horizon_leaves_requests_behind() -> None:
     counts = result.conservation
     assert counts["injected"] == 50
     assert 0 < counts["running"] + counts["waiting"] == 50 - counts["completed"]
+
+
+def notices_of_scaling(interval_s: float) -> list[str]:
+    """Return what a short run of an autoscaled pool says of its scaling."""
+    autoscaling = {"target": 4, "max_instances": 2, "interval_s": interval_s}
+    load = {"num_requests": 5, "request_rate": 20}
+    done = blis_sim.simulate(scenario(workload=load, cluster={"autoscaling": autoscaling}))
+    return [text for text in done.context.notices if "scaled" in text]
+
+
+def test_a_run_that_was_over_before_the_autoscaler_decided_says_so() -> None:
+    """With the pool, its interval and the length of the run; silent where it did decide."""
+    (notice,) = notices_of_scaling(15)
+    assert re.match(
+        r"pool default was not scaled: its autoscaler decides every 15 s, and the run was over "
+        r"after \d\.?\d* s; simulate more, or lower autoscaling\.interval_s$",
+        notice,
+    )
+    assert notices_of_scaling(0.5) == []
