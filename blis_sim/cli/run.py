@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from blis_sim.errors import BlisError
 
 if TYPE_CHECKING:
     from blis_sim.config.scenario import Scenario
-    from blis_sim.engine.resolved import Resolved
+    from blis_sim.engine.resolved import Deployed, Resolved
     from blis_sim.metrics.result import Result
 
 ABOUT = "Simulate a deployment under a load and print what vllm bench serve would."
@@ -125,22 +125,44 @@ def _print_dry_run(resolved: Resolved, notices: Sequence[str]) -> None:
 
     from blis_sim.metrics.plain import to_plain
 
-    latency = resolved.latency
-    out(f"# latency model: {latency.name.value} ({latency.reason}); {latency.source}")
-    out(f"# KV blocks: {resolved.engine.num_kv_blocks} ({resolved.kv_blocks_source})")
+    for text in (*_by_pool(resolved, _latency_words), *_by_pool(resolved, _kv_words)):
+        out(f"# {text}")
     out(f"# load: {resolved.workload.description}")
     for notice in (*notices, *resolved.notices):
         out(f"# note: {notice}")
     out(yaml.safe_dump(to_plain(resolved.as_written()), sort_keys=False).rstrip())
 
 
+def _by_pool(resolved: Resolved, words: Callable[[Deployed], str]) -> Iterator[str]:
+    """Yield what is to be said of the instances; what is not so in all pools names its pools."""
+    names: dict[str, list[str]] = {}
+    for pool in resolved.pools:
+        names.setdefault(words(pool.deployed), []).append(pool.name)
+    if len(names) < 2:
+        yield words(resolved.deployed)
+        return
+    for text, pools in names.items():
+        yield f"[{', '.join(pools)}] {text}"
+
+
+def _latency_words(deployed: Deployed) -> str:
+    latency = deployed.latency
+    return f"latency model: {latency.name.value} ({latency.reason}); data: {latency.source}"
+
+
+def _latency_choice(deployed: Deployed) -> str:
+    also = ", ".join(deployed.latency.alternatives)
+    return _latency_words(deployed) + (f"; also available: {also}" if also else "")
+
+
+def _kv_words(deployed: Deployed) -> str:
+    return f"KV blocks: {deployed.engine.num_kv_blocks} ({deployed.kv_blocks_source})"
+
+
 def _print_notes(resolved: Resolved, notices: Sequence[str]) -> None:
     """Print on stderr what the table would say about the run."""
-    latency = resolved.latency
-    also = f"; also available: {', '.join(latency.alternatives)}" if latency.alternatives else ""
-    note(f"latency model {latency.name.value} ({latency.reason}); data: {latency.source}{also}")
-    for notice in (*notices, *resolved.notices):
-        note(notice)
+    for text in (*_by_pool(resolved, _latency_choice), *notices, *resolved.notices):
+        note(text)
 
 
 def _print_result(

@@ -191,7 +191,7 @@ def test_json_on_stdout_is_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--json", "-", "--num-requests", "3", "--save-detailed"]) == 0
     captured = capsys.readouterr()
     assert len(json.loads(captured.out)["input_lens"]) == 3
-    assert captured.err.startswith("blis: note: latency model roofline-v2 (kernels measured")
+    assert captured.err.startswith("blis: note: latency model: roofline-v2 (kernels measured")
     assert main(["run", "--json", "-", "--num-requests", "3", "--quiet"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["completed"] == 3
@@ -252,6 +252,21 @@ def test_dry_run_simulates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Path("again.yaml").write_text(capsys.readouterr().out)
     assert not Path("x.json").exists()
     assert rows_of("--scenario", "again.yaml") == rows_of(*arguments)
+
+
+def test_dry_run_tells_of_every_pool(capsys: pytest.CaptureFixture[str]) -> None:
+    """Latency model and KV blocks by pool where they differ, once where they do not."""
+    pools = "[{name: a}, {name: b}, {name: c, hardware: A100-80GB}]"
+    assert main(["run", "--set", f"cluster.pools={pools}", "--dry-run"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
+    for what in ("latency model", "KV blocks"):
+        assert [line.partition(": ")[0] for line in told if f"{what}: " in line] == [
+            f"# [a, b] {what}",
+            f"# [c] {what}",
+        ]
+    assert main(["run", "--prefill-instances", "1", "--decode-instances", "1", "--dry-run"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
+    assert [line.partition(": ")[0] for line in told[:2]] == ["# latency model", "# KV blocks"]
 
 
 def test_the_shipped_trace_is_found_from_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
