@@ -241,14 +241,14 @@ class Replica:
         """
         instance = self.instance
         instance.sync_before_pass(int(self.env.now))
-        decodes = instance.scheduler.decodes
-        budget = max(1, self._max_num_batched_tokens - decodes.count)
+        num_decodes, context = instance.scheduler.decodes.going_on()
+        budget = max(1, self._max_num_batched_tokens - num_decodes)
         full, rest = divmod(prompt_tokens + self._queued_prompt_tokens(), budget)
         total_us = 0
         for tokens, num_steps in ((budget, full), (rest, 1)):
             if tokens and num_steps:
                 chunks = (PrefillChunk(0, tokens),)
-                batch = Batch(decodes.count, decodes.sum_context, chunks)
+                batch = Batch(num_decodes, context, chunks)
                 total_us += num_steps * self._latency.step_time(batch)
         return total_us
 

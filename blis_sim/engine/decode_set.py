@@ -152,6 +152,23 @@ class DecodeSet:
         self._find_next_finish()
         return finished
 
+    def going_on(self) -> tuple[int, int]:
+        """Return (number, sum of context) of the members in the next step.
+
+        A run pops those whose last token is scheduled at its end only; they do not count.
+        """
+        count, context = self.count, self.sum_context
+        if self.finish_at <= self.counter:
+            for key, seat, request in self._finish_heap:
+                if (
+                    key <= self.counter
+                    and request.state is DECODING
+                    and (request.finish_key, request.seat) == (key, seat)
+                ):
+                    count -= 1
+                    context -= self.context(request)
+        return count, context
+
     def is_filling(self, key: Hashable) -> bool:
         """Return whether a member is adding blocks to this shared content."""
         return self._filling_keys[key] > 0
