@@ -11,7 +11,7 @@ from blis_sim.cluster.gateway import Gateway
 from blis_sim.cluster.handovers import Handovers
 from blis_sim.cluster.replica import Replica
 from blis_sim.cluster.scaling import Scaling
-from blis_sim.config.cluster import RoutingPolicy
+from blis_sim.config.routing_checks import report_interval_s
 from blis_sim.engine.clock import Alarm, Moment, Priority, call_at, order_key
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from blis_sim.config.cluster import RoutingSettings
     from blis_sim.workload.request import RequestSpec
 
-_VLLM_DP_INTERVAL_S = 0.1
-"""How often vLLM's coordinator publishes the loads of data-parallel ranks."""
 _GATEWAY_KEY = order_key(Priority.GATEWAY)
 _SENDING_KEY = order_key(Priority.GATEWAY, 1)
 """After who arrives, before decisions to scale."""
@@ -284,12 +282,8 @@ class ClusterSimulation:
             self._start_reporting_of("mixed", config.routing)
 
     def _start_reporting_of(self, role: str, routing: RoutingSettings) -> None:
-        interval_s = routing.snapshot_interval_s
-        if interval_s is None:
-            is_dp = routing.policy is RoutingPolicy.VLLM_DP
-            interval_s = _VLLM_DP_INTERVAL_S if is_dp else 0
         for seconds, take in (
-            (interval_s, Replica.take_snapshot),
+            (report_interval_s(routing), Replica.take_snapshot),
             (routing.cache_signal_delay_s, Replica.take_cache_view),
         ):
             if seconds:
