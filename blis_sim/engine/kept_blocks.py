@@ -91,10 +91,9 @@ class KeptBlocks:
         on. False when there is no such request.
         """
         scheduler = self._scheduler
-        placed = [r for r in scheduler.waiting.requests.values() if r.is_placed]
-        if not placed:
+        victim = next((r for r in scheduler.waiting.backwards() if r.is_placed), None)
+        if victim is None:
             return False
-        victim = placed[-1]
         self._release(victim, now_us, keep=True)
         victim.is_placed = False
         victim.num_computed_tokens = 0

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from blis_sim.config.engine import SchedulingPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from blis_sim.engine.request import Request
 
 
@@ -21,6 +23,9 @@ class WaitingQueue(Protocol):
 
     def head(self) -> Request:
         """Return the next request to admit; there must be one."""
+
+    def backwards(self) -> Iterable[Request]:
+        """Return all of them, who would be admitted last first."""
 
     def push(self, request: Request) -> None:
         """Add a request that has just entered."""
@@ -44,6 +49,10 @@ class FcfsQueue:
     def head(self) -> Request:
         """Return the request at the front."""
         return next(iter(self._ordered.values()))
+
+    def backwards(self) -> Iterable[Request]:
+        """Return all of them from the back."""
+        return reversed(self._ordered.values())
 
     def push(self, request: Request) -> None:
         """Append to the back."""
@@ -79,12 +88,19 @@ class SortedQueue:
             heappop(heap)
         return requests[heap[0][2]]
 
-    def push(self, request: Request) -> None:
-        """Insert in order."""
+    def _key(self, request: Request) -> tuple[int, int, int]:
         spec = request.spec
         rank = spec.priority if self._by_priority else spec.prompt_tokens
-        heappush(self._heap, (rank, spec.arrival_us, spec.request_id))
-        self.requests[spec.request_id] = request
+        return rank, spec.arrival_us, spec.request_id
+
+    def backwards(self) -> Iterable[Request]:
+        """Return all of them in falling order."""
+        return sorted(self.requests.values(), key=self._key, reverse=True)
+
+    def push(self, request: Request) -> None:
+        """Insert in order."""
+        heappush(self._heap, self._key(request))
+        self.requests[request.request_id] = request
 
     push_preempted = push
 
