@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blis_sim.cluster.fleet import Fleet
     from blis_sim.cluster.handovers import Handovers
     from blis_sim.cluster.replica import Replica
-    from blis_sim.cluster.routing.base import Router
+    from blis_sim.cluster.routing.base import Choice, Router
     from blis_sim.engine.request import Request
     from blis_sim.workload.request import RequestSpec
 
@@ -68,7 +68,7 @@ class Gateway:
         self._router = make_router(config.routing, named_stream(config.seed, "router"))
         self._decode_router = self._router
         roles = ("prefill", "decode") if config.is_disaggregated else ("mixed",)
-        self._role = roles[0]
+        self._roles = roles
         if handovers is not None:
             routing = config.disaggregation.decode_routing or config.routing
             self._decode_router = make_router(routing, named_stream(config.seed, "decode-router"))
@@ -152,7 +152,7 @@ class Gateway:
 
     def _loads(self) -> list[int]:
         """Return the requests waiting and running on each instance that takes requests."""
-        return [r.num_outstanding for r in self._fleet.ready(self._role)]
+        return [r.num_outstanding for role in self._roles for r in self._fleet.ready(role)]
 
     def _candidates(self, role: str, spec: RequestSpec) -> Sequence[Replica]:
         """Return the instances that could take a request now."""
@@ -183,11 +183,16 @@ class Gateway:
     ) -> bool:
         """Send a request to a decode instance, by way of a prefill instance where that pays."""
         decodes = self._candidates("decode", request.spec)
-        prefills = self._candidates("prefill", request.spec)
-        if not decodes or not prefills:
+        if not decodes:
             return False
-        destination = self._choose(self._decode_router, "decode", asked, decodes)
-        if handovers.stays_together(asked, destination):
+        choice = self._decode_router.choose(asked, decodes)
+        destination = decodes[choice.position]
+        stays = handovers.stays_together(asked, destination)
+        prefills = () if stays else self._candidates("prefill", request.spec)
+        if not stays and not prefills:
+            return False
+        self._note(self._decode_router, "decode", asked, decodes, choice)
+        if stays:
             send(request, destination, now_us)
         else:
             source = self._choose(self._router, "prefill", asked, prefills)
@@ -198,6 +203,17 @@ class Gateway:
         self, router: Router, purpose: str, asked: Asked, candidates: Sequence[Replica]
     ) -> Replica:
         choice = router.choose(asked, candidates)
+        return self._note(router, purpose, asked, candidates, choice)
+
+    def _note(
+        self,
+        router: Router,
+        purpose: str,
+        asked: Asked,
+        candidates: Sequence[Replica],
+        choice: Choice,
+    ) -> Replica:
+        """Tell the router that its choice holds, and note it."""
         replica = candidates[choice.position]
         router.sent(asked, replica)
         if self._decisions is not None:

@@ -121,7 +121,7 @@ class Replica:
         self._latency = pool.latency
         self._max_num_batched_tokens = engine.scheduler.max_num_batched_tokens
         self.prompt_tokens = 0
-        """Of the requests that are here."""
+        """Of the requests that are here, with tokens generated for them elsewhere."""
         self.ended_tokens = 0
         """Generated here for requests that have left."""
         self._snapshot: Report | None = None
@@ -169,7 +169,7 @@ class Replica:
     def welcome(self, request: Request) -> None:
         """Take note that an expected request is here, its KV cache on the way."""
         self.num_coming -= 1
-        self.prompt_tokens += request.prompt_tokens
+        self.prompt_tokens += request.prompt_tokens + request.num_brought
         request.instance = self.index
         self.instance.scheduler.kv.register(request)
 
@@ -181,7 +181,7 @@ class Replica:
     def left(self, request: Request, num_tokens: int) -> None:
         """Take note that a request has left, with so many tokens generated here for it."""
         self.num_outstanding -= 1
-        self.prompt_tokens -= request.prompt_tokens
+        self.prompt_tokens -= request.prompt_tokens + request.num_brought
         self.ended_tokens += num_tokens
 
     def _gone(self, request: Request, now_us: int) -> None:

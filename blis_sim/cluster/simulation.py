@@ -141,12 +141,12 @@ class ClusterSimulation:
             spec = load.pop()
             request = Request(spec, 0)
             request.state = State.GATEWAY
+            gateway.arrive(request, now_us)
+            if request.state is State.ENDED:
+                continue
             for scaling in self.scalings:
                 scaling.note_arrival(spec.prompt_tokens)
-            gateway.arrive(request, now_us)
-            if request.state is not State.ENDED and (
-                spec.timeout_us is not None or spec.abort_us is not None
-            ):
+            if spec.timeout_us is not None or spec.abort_us is not None:
                 self._set_deadline(request)
         self._arm_reportings()
         self._awaited_us = FAR_US

@@ -518,6 +518,8 @@ class Instance:
     def abort(self, request: Request, now_us: int) -> None:
         """Let a waiting or running request go: the latter at the next step boundary."""
         if request.state is WAITING:
+            if request.is_placed:
+                self.sync_before_pass(now_us)  # steps took blocks before it gives its own back
             # A victim's last token may still be in flight.
             current = self._current
             num_dropped = current.drop_token(request) if current is not None else 0

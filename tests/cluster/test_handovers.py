@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from blis_sim.cluster.config import ClusterConfig
+from blis_sim.config.cluster import GatewaySettings
 from blis_sim.metrics.records import RunData, Status
 from tests.engine.builders import make_blackbox, make_specs, rows
 
@@ -231,3 +233,36 @@ def test_a_placed_request_gives_way_before_one_preempts_itself() -> None:
     assert [first.status, second.status] == [Status.COMPLETED] * 2
     assert (first.num_preemptions, second.num_preemptions) == (0, 1)
     assert run.counters[1].num_prefill_tokens == 8  # the second prompt, once more
+
+
+def test_a_placed_request_leaves_after_the_steps_under_way_took_their_blocks() -> None:
+    """It gives its blocks back in the middle of a run: the peak is that of the plain loop."""
+    config = make_pair(decode={"max_num_seqs": 1})
+    run = serve(
+        config,
+        {"prompt_tokens": 8, "output_tokens": 22},
+        {"prompt_tokens": 8, "output_tokens": 4, "timeout_us": 205},
+    )
+    assert run.counters[1].peak_kv_blocks == 9
+
+
+def test_a_prompt_that_stays_waits_for_no_prefill_instance() -> None:
+    """The prefill instance has all it may have; a short prompt goes on to the decode instance."""
+    config = make_pair(decider="uncached-prefix", threshold_tokens=20)
+    config = replace(config, gateway=GatewaySettings(max_outstanding_per_instance=2))
+    long, short = {"prompt_tokens": 40}, {"prompt_tokens": 10}
+    load = [long, long, {**short, "arrival_us": 5}]
+    run = serve(config, *({"output_tokens": 1, **each} for each in load))
+    # The decode instance expects two already: the third waits for one of them to end there.
+    first, second, third = rows(run)
+    assert (first.dispatched_us, second.dispatched_us) == (0, 0)
+    assert third.dispatched_us == first.last_token_us
+    config = replace(config, gateway=GatewaySettings(max_outstanding_per_instance=1))
+    pools = (config.pools[0], replace(config.pools[1], num_instances=2))
+    first, second, third = rows(
+        serve(
+            replace(config, pools=pools), *({"output_tokens": 1, **e} for e in (long, short, long))
+        )
+    )
+    assert (first.dispatched_us, second.dispatched_us) == (0, 0)
+    assert third.dispatched_us == max(first.handed_over_us, second.last_token_us)
