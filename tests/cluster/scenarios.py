@@ -103,6 +103,8 @@ def pools(draw: st.DrawFn, name: str, role: str, engine: dict[str, Any]) -> Pool
     changed = dict(engine)
     if draw(st.booleans()):
         changed["max_num_seqs"] = draw(st.integers(1, engine["max_num_seqs"]))
+    if draw(st.sampled_from([True, False, False])):
+        changed["max_model_len"] = draw(st.integers(12, engine["max_model_len"]))
     if draw(st.booleans()):
         smallest = -(-engine["max_model_len"] // engine["block_size"])
         changed["num_kv_blocks"] = draw(st.integers(smallest, 3 * smallest))
@@ -134,7 +136,8 @@ def clusters(draw: st.DrawFn, *, apart: bool | None = None) -> ClusterScenario:
     """Return a load and a cluster; ``apart`` = with prefill and decode pools."""
     engine = draw(engines())
     is_apart = draw(st.booleans()) if apart is None else apart
-    roles = ("prefill", "decode") if is_apart else ("mixed",) * draw(st.integers(1, 2))
+    apart_roles = st.sampled_from([("prefill", "decode"), ("decode", "prefill")])
+    roles = draw(apart_roles) if is_apart else ("mixed",) * draw(st.integers(1, 2))
     made = [draw(pools(f"{role}-{n}", role, engine)) for n, role in enumerate(roles)]
     disaggregation: dict[str, Any] = {
         "first_token_from": draw(st.sampled_from(["decode", "prefill"])),
