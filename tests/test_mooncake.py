@@ -49,6 +49,7 @@ def test_hits_of_an_infinite_cache_are_those_of_the_ids() -> None:
         load_scenario(
             {
                 "model": "llama-3.1-70b",
+                "latency": {"model": "roofline-v1"},  # hits do not depend on it
                 "workload": {"trace": str(TRACE)},
                 "engine": {
                     "tensor_parallel_size": 4,
