@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blis_sim.config.cluster import (
         AutoscalingSettings,
         ClusterSettings,
+        DisaggregationSettings,
         GatewaySettings,
     )
     from blis_sim.config.engine import EngineSettings
@@ -126,6 +127,7 @@ def _check_disaggregation(cluster: ClusterSettings) -> None:
             f"{split.threshold_tokens} with {split.decider}; leave it out"
         )
     if split.decider != "never":
+        _check_link(cluster, split)
         return
     for name in _HANDOVER:
         if name in split.model_fields_set:
@@ -139,6 +141,17 @@ def _check_disaggregation(cluster: ClusterSettings) -> None:
                 f"cluster.pools[{number}].nic_gb_per_s must not be set with decider never: "
                 f"nothing is handed over; got {pool.nic_gb_per_s:g}; leave it out"
             )
+
+
+def _check_link(cluster: ClusterSettings, split: DisaggregationSettings) -> None:
+    """Raise where a common bandwidth is given and every pool has its own."""
+    pools = cluster.pools or ()
+    own = all(pool.nic_gb_per_s is not None for pool in pools)
+    if own and split.is_given("link_gb_per_s"):
+        raise ConfigError(
+            "cluster.disaggregation.link_gb_per_s must not be set where every pool has its own "
+            f"nic_gb_per_s; got {split.link_gb_per_s:g}; leave one of them out"
+        )
 
 
 def _check_autoscaling(

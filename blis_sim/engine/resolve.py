@@ -34,24 +34,9 @@ from blis_sim.workload.stream import open_workload
 
 
 def resolve(scenario: Scenario) -> Resolved:
-    """Look up everything a scenario names and fix every setting it leaves open.
+    """Resolve a scenario of one engine without a gateway; its cluster settings are not read.
 
-    A trace is read and checked here; nothing is simulated.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        What the user wrote. Relative paths are relative to the current folder; shipped files
-        are found from everywhere.
-
-    Raises
-    ------
-    ConfigError
-        Settings contradict each other or cannot be used together.
-    CatalogError
-        The model, the GPU or its coefficients are unknown or unusable.
-    TraceError
-        The trace is not acceptable.
+    `blis_sim.cluster.resolve.resolve` takes any scenario, and says what may go wrong.
     """
     located, notices = locate_files(scenario)
     horizon = horizon_us(scenario)

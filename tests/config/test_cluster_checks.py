@@ -87,6 +87,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {
+            "pools": [{**PREFILL, "nic_gb_per_s": 9}, {**DECODE, "nic_gb_per_s": 9}],
+            "disaggregation": {"link_gb_per_s": 25},
+        },
+        r"^cluster\.disaggregation\.link_gb_per_s must not be set where every pool.*; got 25;",
+    ),
+    (
+        {
             "pools": [{**PREFILL, "nic_gb_per_s": 9}, DECODE],
             "disaggregation": {"decider": "never"},
         },
