@@ -85,6 +85,7 @@ def run(
     progress: Callable[[int, int], None] | None = None,
     notices: Sequence[str] = (),
     record_decisions: bool = False,
+    marks_s: Sequence[float] = (),
 ) -> Result:
     """Simulate a resolved scenario; the parameters are those of `simulate`.
 
@@ -98,12 +99,16 @@ def run(
         More notices for the result, before those of ``resolved``.
     record_decisions : bool
         Keep every choice of a cluster's router, with what the others scored.
+    marks_s : sequence of float
+        Instants, simulated seconds ascending, at which to keep the books: `window` of the
+        result then gives the figures between the first and the last of them.
     """
     started, begin_s = datetime.now(UTC), time.perf_counter()
     context = run_context(resolved, percentiles=percentiles, notices=notices)
     workload = resolved.workload
     clients = None if workload.is_open else workload.clients()
     load = workload if clients is None else clients
+    marks_us = [seconds_to_us(mark_s) for mark_s in marks_s]
     simulation: Simulation | ClusterSimulation
     if resolved.pools:
         simulation = ClusterSimulation(
@@ -113,6 +118,7 @@ def run(
             sample_interval_us=_interval_us(timeseries_interval_s),
             on_progress=progress,
             record_decisions=record_decisions,
+            marks_us=marks_us,
         )
     else:
         simulation = Simulation(
@@ -122,6 +128,7 @@ def run(
             horizon_us=resolved.horizon_us,
             sample_interval_us=_interval_us(timeseries_interval_s),
             on_progress=progress,
+            marks_us=marks_us,
         )
     with _rare_garbage_collection():
         data = simulation.run()

@@ -13,6 +13,7 @@ from blis_sim.cluster.replica import Replica
 from blis_sim.cluster.scaling import Scaling
 from blis_sim.config.routing_checks import report_interval_s
 from blis_sim.engine.clock import Alarm, Moment, Priority, call_at, order_key
+from blis_sim.engine.marks import Marks
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
 from blis_sim.errors import InvariantError
@@ -22,7 +23,7 @@ from blis_sim.units import seconds_to_us
 from blis_sim.workload.clients import FAR_US, Clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from blis_sim.cluster.config import ClusterConfig
     from blis_sim.config.cluster import RoutingSettings
@@ -72,6 +73,8 @@ class ClusterSimulation:
         Called now and then with (requests ended, simulated us).
     record_decisions : bool
         Keep every choice of the router, with what the others scored.
+    marks_us : sequence of int
+        When to take snapshots of the books, ascending; those past a horizon are not taken.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class ClusterSimulation:
         sample_interval_us: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         record_decisions: bool = False,
+        marks_us: Sequence[int] = (),
     ) -> None:
         self.config = config
         self.env = simpy.Environment(initial_time=0)
@@ -112,6 +116,13 @@ class ClusterSimulation:
         self._samples: list[tuple[int, ...]] = []
         self._sample_interval_us = sample_interval_us
         self._generated_at_sample: dict[int, int] = {}
+        self._marks = Marks(
+            self.env,
+            marks_us,
+            order_key(Priority.OBSERVER, _LAST),
+            self.recorder,
+            lambda: (replica.instance for replica in self.fleet.replicas),
+        )
 
     def run(self) -> RunData:
         """Run to the end of the load or to the horizon and return what was measured."""
@@ -371,4 +382,5 @@ class ClusterSimulation:
             key=lambda event: (event.time_us, event.pool),
         )
         run.decisions = self.decisions
+        run.marks = self._marks.taken
         return run

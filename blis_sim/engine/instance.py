@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -606,10 +607,17 @@ class Instance:
 
     # -- the end --------------------------------------------------------------
 
-    def finalize(self, now_us: int) -> None:
-        """Close the books at the end of the simulation and record who is still here."""
+    def counters_at(self, now_us: int) -> EngineCounters:
+        """Return the counters as they stand at the end of this instant."""
         self.sync(now_us)
-        scheduler, counters = self.scheduler, self.counters
+        counters = replace(self.counters)
+        is_busy = self._current is not None or self._run is not None
+        self._close_books(counters, now_us, now_us if is_busy else self.last_step_end_us)
+        return counters
+
+    def _close_books(self, counters: EngineCounters, now_us: int, busy_until_us: int) -> None:
+        """Add to the counters what is kept elsewhere while the simulation runs."""
+        scheduler = self.scheduler
         kv = scheduler.kv
         counters.kv_block_us = kv.block_us + kv.num_used * now_us
         counters.running_us = scheduler.running_us + len(scheduler.running) * now_us
@@ -628,7 +636,15 @@ class Instance:
         counters.peak_waiting = scheduler.peak_waiting
         steps = self._steps_in_flight(now_us)
         counters.num_steps = steps[0] if steps else scheduler.decodes.counter
-        counters.busy_us += max(0, self.last_step_end_us - self._woken_us)
+        counters.busy_us += max(0, busy_until_us - self._woken_us)
+
+    def finalize(self, now_us: int) -> None:
+        """Close the books at the end of the simulation and record who is still here."""
+        self.sync(now_us)
+        self._ahead.close()
+        scheduler, kv = self.scheduler, self.scheduler.kv
+        self._close_books(self.counters, now_us, self.last_step_end_us)
+        steps = self._steps_in_flight(now_us)
         scheduler.check_integrity()
         for request in list(scheduler.running.values()):
             if request.state == State.DECODING:

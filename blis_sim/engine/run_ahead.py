@@ -197,9 +197,12 @@ class RunAhead:
         recorder.add_tokens(end_us, count + 1)
         return end_us
 
-    def add_to(self, counters: EngineCounters) -> None:
-        """Add what was done here to the instance's counters, at the end of the simulation."""
+    def close(self) -> None:
+        """Record what is kept, at the end of the simulation."""
         self._tell_second(self._second_end_us)
+
+    def add_to(self, counters: EngineCounters) -> None:
+        """Add what was done here to the instance's counters."""
         counters.num_events += self.num_stretches + self.num_admitted
         counters.num_prefill_tokens += self.num_prefill_tokens
         counters.num_decode_tokens += self.num_run_tokens

@@ -12,6 +12,7 @@ from blis_sim.engine.clock import Moment, Priority, call_at, order_key
 from blis_sim.engine.frontend import FAR_US, Frontend, StreamFrontend
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
+from blis_sim.engine.marks import Marks
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
 from blis_sim.engine.scheduler import Scheduler
@@ -20,7 +21,7 @@ from blis_sim.metrics.records import Status
 from blis_sim.workload.clients import Clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.records import RunData
@@ -56,6 +57,8 @@ class Simulation:
         Take time-series samples this often.
     on_progress : callable or None
         Called now and then with (requests ended, simulated us).
+    marks_us : sequence of int
+        When to take snapshots of the books, ascending; those past a horizon are not taken.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Simulation:
         horizon_us: int | None = None,
         sample_interval_us: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        marks_us: Sequence[int] = (),
     ) -> None:
         self.config = config
         self.latency = latency
@@ -104,6 +108,8 @@ class Simulation:
         self._samples: list[tuple[int, int, int, int, int, int]] = []
         self._sample_interval_us = sample_interval_us
         self._generated_at_sample = 0
+        observer = order_key(Priority.OBSERVER)
+        self._marks = Marks(self.env, marks_us, observer, self.recorder, lambda: (self.instance,))
 
     def run(self) -> RunData:
         """Run to the end of the load or to the horizon and return what was measured."""
@@ -248,4 +254,5 @@ class Simulation:
         )
         if self._sample_interval_us is not None:
             run.timeseries = time_series(self._samples)
+        run.marks = self._marks.taken
         return run

@@ -192,6 +192,18 @@ class TimeSeries:
 
 
 @dataclass(slots=True)
+class Mark:
+    """The books as they stood at an instant; what lies between two marks is their difference."""
+
+    time_us: int
+    counters: list[EngineCounters]
+    """One per instance that existed; peaks and ``num_events`` are those so far."""
+    itl_us: Int64Array
+    """As in `RunData`, of the gaps that had ended."""
+    itl_count: Int64Array
+
+
+@dataclass(slots=True)
 class RunData:
     """Everything one simulation measured."""
 
@@ -222,3 +234,5 @@ class RunData:
     scaling: list[ScalingEvent] = field(default_factory=list)
     decisions: list[Decision] | None = None
     """None unless they were asked for."""
+    marks: list[Mark] = field(default_factory=list)
+    """In order of time; empty unless they were asked for."""

@@ -24,8 +24,10 @@ from blis_sim.metrics.definitions import (
     Group,
     metric_definitions,
 )
+from blis_sim.metrics.measured import Measured
 from blis_sim.metrics.plain import canonical_sha256, to_plain
 from blis_sim.metrics.records import RunData
+from blis_sim.metrics.window import window_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,6 +185,21 @@ class Result:
             "cpu_count": info.cpu_count,
             "num_engine_events": sum(counters.num_events for counters in self.run.counters),
         }
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The view of the run that the metric formulas read."""
+        return build.measure(self.run, self.context)
+
+    def window(self) -> Result:
+        """Return the figures between the first and the last mark of the run.
+
+        Raises
+        ------
+        ConfigError
+            The run has fewer than two marks, see ``marks_s`` of `run`.
+        """
+        return Result(window_of(self.run), self.context, self._run_info)
 
     def to_json_dict(self, *, detailed: bool = False) -> dict[str, Any]:
         """Return the whole result as plain values for strict JSON, in a fixed order.

@@ -1,0 +1,236 @@
+"""Whether a run keeps its limits, and how sure that is.
+
+Limits on percentiles are checked by the share of requests (or gaps) beyond the limit, which
+must not exceed ``1 - rank / 100``. Slices of the run are correlated within and nearly
+independent of each other: the scatter of their shares gives the standard error (a ratio
+estimator, W. G. Cochran, Sampling Techniques, 3rd ed., section 6.2), and it is never taken to
+be smaller than that of independent requests at the allowed share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blis_sim.metrics.measured import Measured
+from blis_sim.metrics.records import ABSENT, RequestColumns, RunData, Status
+from blis_sim.metrics.window import gaps_between
+from blis_sim.units import US_PER_MS
+
+if TYPE_CHECKING:
+    from blis_sim.capacity.slo import Limit
+    from blis_sim.metrics.percentiles import BoolArray, Float64Array, Int64Array
+    from blis_sim.metrics.result import Result
+
+_MOST_FAILED = 0.01
+"""A limit on a mean is missed where more than this share of the requests got no answer."""
+_GROWTH = 0.03
+"""A queue that takes in more than this share of all arrivals grows without end."""
+_SURE = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitCheck:
+    """How a limit was kept within a window.
+
+    Attributes
+    ----------
+    metric : str
+        As in `Limit`.
+    limit : float
+        As in `Limit`.
+    value : float or None
+        The metric itself; None = no data.
+    margin : float
+        How far on the right side of the limit, in standard errors; negative = it was missed.
+    standard_error : float
+        Of the share beyond the limit, or of a mean in ms.
+    sample : int
+        Requests or gaps it rests on.
+    """
+
+    metric: str
+    limit: float
+    value: float | None
+    margin: float
+    standard_error: float
+    sample: int
+
+
+def check_limits(result: Result, limits: Sequence[Limit]) -> list[LimitCheck]:
+    """Return how each limit was kept between the first and the last mark of a run."""
+    window = result.window()
+    slices = _slices(result.run)
+    return [_check(limit, result.run, window, slices) for limit in limits]
+
+
+def is_saturated(run: RunData) -> bool:
+    """Return whether the number of requests in the system kept growing between the marks.
+
+    It has grown by more than 3 % of the arrivals, and steadily: a straight line through the
+    numbers at the marks rises by more than four of its standard errors.
+    """
+    times_us = np.array([mark.time_us for mark in run.marks], dtype=np.float64)
+    columns = run.requests
+    inside = _arrived_by(columns, times_us) - _ended_by(columns, times_us)
+    num_arrived = np.diff(_arrived_by(columns, times_us)[[0, -1]])[0]
+    if times_us.size < 3 or num_arrived <= 0:
+        return False
+    x = (times_us - times_us.mean()) / (times_us[-1] - times_us[0])
+    slope = float(x @ (inside - inside.mean()) / (x @ x))
+    residuals = inside - inside.mean() - slope * x
+    error = math.sqrt(float(residuals @ residuals) / (x.size - 2) / float(x @ x))
+    return slope > _GROWTH * num_arrived and slope > _SURE * error
+
+
+def _arrived_by(columns: RequestColumns, times_us: Float64Array) -> Float64Array:
+    return np.searchsorted(np.sort(columns.arrival_us), times_us).astype(np.float64)
+
+
+def _ended_by(columns: RequestColumns, times_us: Float64Array) -> Float64Array:
+    """Return how many had ended; one without an answer counts at its arrival."""
+    ended_us = np.where(
+        columns.status == Status.COMPLETED,
+        columns.last_token_us,
+        np.where(columns.first_token_us == ABSENT, columns.arrival_us, columns.first_token_us),
+    )
+    return np.searchsorted(np.sort(ended_us), times_us).astype(np.float64)
+
+
+def _slices(run: RunData) -> list[BoolArray]:
+    """Return which requests arrived between each mark and the next."""
+    arrival_us = run.requests.arrival_us
+    return [
+        (arrival_us >= first.time_us) & (arrival_us < last.time_us)
+        for first, last in pairwise(run.marks)
+    ]
+
+
+def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArray]) -> LimitCheck:
+    if limit.is_goodput:
+        pairs = [
+            (chosen.sum() - _num_good(run, window, chosen), chosen.sum()) for chosen in slices
+        ]
+        return _share_check(limit, 1 - limit.value, pairs, value_of_share=True)
+    value = window.summary.get(limit.metric)
+    if limit.rank is not None:
+        allowed = 1 - limit.rank / 100
+        limit_us = limit.value * US_PER_MS
+        pairs = list(
+            _gaps_beyond(run, limit_us)
+            if limit.tag == "itl"
+            else _requests_beyond(run, window, slices, limit)
+        )
+        return _share_check(limit, allowed, pairs, value=value)
+    return _mean_check(limit, run, window, slices, value)
+
+
+def _requests_beyond(
+    run: RunData, window: Result, slices: Sequence[BoolArray], limit: Limit
+) -> Iterator[tuple[int, int]]:
+    for chosen in slices:
+        measured = _measured(run, window, chosen)
+        times_us = _times(measured, limit.tag)
+        # One that got no answer is beyond every limit; TPOT is undefined below two tokens.
+        num_unanswered = measured.num_injected - int(measured.completed.sum())
+        num_beyond = int(np.count_nonzero(times_us > limit.value * US_PER_MS))
+        yield num_beyond + num_unanswered, times_us.size + num_unanswered
+
+
+def _gaps_beyond(run: RunData, limit_us: float) -> Iterator[tuple[int, int]]:
+    for first, last in pairwise(run.marks):
+        gaps_us, counts = gaps_between(first, last)
+        yield int(counts[gaps_us > limit_us].sum()), int(counts.sum())
+
+
+def _times(measured: Measured, tag: str) -> Float64Array | Int64Array:
+    if tag == "ttft":
+        return measured.ttft_us
+    if tag == "e2el":
+        return measured.e2e_us
+    tpot_us = measured.tpot_us
+    return tpot_us[~np.isnan(tpot_us)]
+
+
+def _measured(run: RunData, window: Result, chosen: BoolArray) -> Measured:
+    return Measured(run, slo=window.context.slo, chosen=chosen)
+
+
+def _num_good(run: RunData, window: Result, chosen: BoolArray) -> int:
+    return _measured(run, window, chosen).num_good or 0
+
+
+def _share_check(
+    limit: Limit,
+    allowed: float,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    value: float | None = None,
+    value_of_share: bool = False,
+) -> LimitCheck:
+    beyond, whole = (np.array(each, dtype=np.float64) for each in zip(*pairs, strict=True))
+    total = float(whole.sum())
+    if not total:
+        return _no_data(limit)
+    share = float(beyond.sum()) / total
+    used = whole.size / max(whole.size - 1, 1)
+    scatter = used * float(np.square(beyond - share * whole).sum())
+    least = math.sqrt(max(allowed, 1 / total) * max(1 - allowed, 1 / total) / total)
+    error = max(math.sqrt(scatter) / total, least)
+    return LimitCheck(
+        metric=limit.metric,
+        limit=limit.value,
+        value=1 - share if value_of_share else value,
+        margin=(allowed - share) / error,
+        standard_error=error,
+        sample=int(total),
+    )
+
+
+def _mean_check(
+    limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArray], value: float | None
+) -> LimitCheck:
+    if limit.tag == "itl":
+        between = (gaps_between(first, last) for first, last in pairwise(run.marks))
+        pairs = [(float(gaps @ counts), int(counts.sum())) for gaps, counts in between]
+    else:
+        times = [_times(_measured(run, window, chosen), limit.tag) for chosen in slices]
+        pairs = [(float(each.sum()), each.size) for each in times]
+    sums, sizes = (np.array(each, dtype=np.float64) for each in zip(*pairs, strict=True))
+    total = float(sizes.sum())
+    if not total or value is None:
+        return _no_data(limit)
+    mean_us = float(sums.sum()) / total
+    used = sizes.size / max(sizes.size - 1, 1)
+    scatter = used * float(np.square(sums - mean_us * sizes).sum())
+    error_ms = math.sqrt(scatter) / total / US_PER_MS
+    margin_ms = limit.value - mean_us / US_PER_MS
+    margin = margin_ms / error_ms if error_ms else math.copysign(math.inf, margin_ms)
+    columns = window.run.requests
+    if np.count_nonzero(columns.status != Status.COMPLETED) > _MOST_FAILED * columns.status.size:
+        margin = -math.inf
+    return LimitCheck(
+        metric=limit.metric,
+        limit=limit.value,
+        value=value,
+        margin=margin,
+        standard_error=error_ms,
+        sample=int(total),
+    )
+
+
+def _no_data(limit: Limit) -> LimitCheck:
+    """Return the check of a window in which nothing happened: it tells nothing."""
+    return LimitCheck(
+        metric=limit.metric,
+        limit=limit.value,
+        value=None,
+        margin=0.0,
+        standard_error=0.0,
+        sample=0,
+    )
