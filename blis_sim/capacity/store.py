@@ -149,7 +149,7 @@ class ResultStore:
             key,
             outcome.status.value,
             _text(given_settings(point.scenario)),
-            _text(outcome.to_json_dict()),
+            _json(outcome.to_json_dict()),
             outcome.wall_s,
             code_version(),
             platform.node(),
@@ -409,7 +409,11 @@ def _explain(path: Path | None, error: Exception) -> str:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(to_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _json(to_plain(value))
+
+
+def _json(plain: Any) -> str:
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _now() -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
-
-from blis_sim.metrics.plain import to_plain
 
 if TYPE_CHECKING:
     from blis_sim.capacity.slo import Limit
@@ -141,8 +139,7 @@ class Outcome:
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return plain values for strict JSON."""
-        plain: dict[str, Any] = to_plain(asdict(self))
-        return plain
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json_dict(cls, values: Mapping[str, Any]) -> Outcome:

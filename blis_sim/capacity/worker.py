@@ -13,7 +13,7 @@ from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
 from blis_sim.errors import CatalogError, ConfigError, InvariantError, SimulationError, TraceError
 from blis_sim.metrics.definitions import LATENCIES
 from blis_sim.metrics.metric import Group
-from blis_sim.metrics.plain import canonical_sha256
+from blis_sim.metrics.plain import canonical_sha256, to_plain
 from blis_sim.units import US_PER_MS
 
 if TYPE_CHECKING:
@@ -83,20 +83,19 @@ def _simulated(point: Point) -> Outcome:
     checks: list[Any] = []
     saturated = None
     if window is not None:
-        checks = [asdict(check) for check in check_limits(result, point.limits)]
+        checks = to_plain([asdict(check) for check in check_limits(result, point.limits)])
         saturated = is_saturated(result.run)
         result = result.window()
     context = result.context
-    rate = context.request_rate
     return Outcome(
         status=OutcomeStatus.DONE,
-        deployment=_deployment(context),
-        metrics={key: v for key, v in result.summary.items() if key not in _NOT_FIGURES},
+        deployment=to_plain(_deployment(context)),
+        metrics=to_plain({k: v for k, v in result.summary.items() if k not in _NOT_FIGURES}),
         quantiles=_quantiles(result),
         checks=checks,
         is_saturated=saturated,
         seed=context.seed,
-        request_rate=rate,
+        request_rate=to_plain(context.request_rate),
         load=resolved.workload.description,
         notices=list(context.notices),
         scenario_sha256=canonical_sha256(context.scenario),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from blis_sim.catalog.csv_table import CsvRow, read_csv
@@ -83,7 +84,17 @@ def load_coefficients(file: Path | None = None) -> tuple[Coefficients, ...]:
         The file cannot be read, a column is missing or unknown, or a value is not a finite
         number >= 0; with path, line and column.
     """
-    path = configs_dir() / "coefficients.csv" if file is None else file
+    if file is None:
+        return _read_shipped(configs_dir() / "coefficients.csv")
+    return _read(file)
+
+
+@lru_cache(maxsize=4)
+def _read_shipped(path: Path) -> tuple[Coefficients, ...]:
+    return _read(path)
+
+
+def _read(path: Path) -> tuple[Coefficients, ...]:
     required = ("model", "gpu", "tp", *_ALPHA, *_BETA)
     return tuple(_from_row(row) for row in read_csv(path, required, ("vllm_version", *_IGNORED)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,14 @@ def list_gpus() -> tuple[GpuSpec, ...]:
     CatalogError
         The shipped file is missing or damaged.
     """
+    return _read_gpus(configs_dir() / "gpus" / "gpus.yaml")
+
+
+# Looking up a deployment asks for the catalog several times, a study does so for each point.
+@lru_cache(maxsize=4)
+def _read_gpus(path: Path) -> tuple[GpuSpec, ...]:
     import yaml
 
-    path = configs_dir() / "gpus" / "gpus.yaml"
     try:
         document = read_shipped_yaml(path)
         shared = document["roofline_v1"]
@@ -267,6 +273,7 @@ def _find_shipped(name: str, gpus: Iterable[GpuSpec]) -> GpuSpec | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def _normalised(name: str) -> str:
     """Return the name without case, punctuation and vendor words."""
     words = [w for w in re.split(r"[^0-9a-z]+", name.lower()) if w]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def models_dir() -> Path:
     return configs_dir() / "models"
 
 
-def list_models() -> list[ModelEntry]:
+def list_models() -> tuple[ModelEntry, ...]:
     """Return the shipped models in the order of their folders; reads only the index.
 
     Raises
@@ -52,16 +53,20 @@ def list_models() -> list[ModelEntry]:
     CatalogError
         When the index is missing or malformed.
     """
+    return _read_index(models_dir() / _INDEX_FILE)
+
+
+@lru_cache(maxsize=4)
+def _read_index(path: Path) -> tuple[ModelEntry, ...]:
     import yaml
 
-    path = models_dir() / _INDEX_FILE
     try:
         index = read_shipped_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         raise CatalogError(f"{path} must be the index of the model catalog; {error}") from None
     if not isinstance(index, dict):
         raise CatalogError(f"{path} must map folders to names; got {type(index).__name__}")
-    return [_entry(folder, value, path) for folder, value in sorted(index.items())]
+    return tuple(_entry(folder, value, path) for folder, value in sorted(index.items()))
 
 
 def _entry(folder: object, value: object, path: Path) -> ModelEntry:
@@ -78,7 +83,7 @@ def _family(name: str) -> str:
     return re.sub(r"(-(instruct|chat|it|hf))+$", "", normalize_name(name))
 
 
-def _spellings(entries: list[ModelEntry]) -> Iterator[tuple[str, str]]:
+def _spellings(entries: Sequence[ModelEntry]) -> Iterator[tuple[str, str]]:
     """Yield (spelling, long name), the most exact first: the first of a spelling counts."""
     long_names = [(entry, (entry.name, *filter(_is_long, entry.aliases))) for entry in entries]
     for _, names in long_names:
@@ -98,7 +103,8 @@ def _is_long(name: str) -> bool:
     return "/" in name
 
 
-def _index(entries: list[ModelEntry]) -> NameIndex:
+@lru_cache(maxsize=4)
+def _index(entries: tuple[ModelEntry, ...]) -> NameIndex:
     return NameIndex.build("model", _spellings(entries))
 
 
@@ -131,7 +137,7 @@ def find_model(name: str) -> ModelEntry:
     return _entry_of(_index(entries).resolve(name, _REMEDY), entries)
 
 
-def _entry_of(long_name: str, entries: list[ModelEntry]) -> ModelEntry:
+def _entry_of(long_name: str, entries: Sequence[ModelEntry]) -> ModelEntry:
     return next(e for e in entries if long_name == e.name or long_name in e.aliases)
 
 

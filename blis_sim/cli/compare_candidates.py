@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -22,7 +21,7 @@ LISTS = ("--models", "--rate", "--gpus", "--tp")
 """The lists of a grid, the outermost first."""
 _MOST_RUNS = 10_000
 _AS_GIVEN = "as given"
-_OPENING, _CLOSING = "[{(", "]})"
+_OPENING = "[{("
 
 
 @dataclass(slots=True)
@@ -200,10 +199,11 @@ def _variations(text: str) -> Iterator[_Variation]:
     if not text:
         return
 
+    from blis_sim.capacity.grid import split_list
     from blis_sim.config.overrides import parse_override
 
     path, equals, listed = text.partition("=")
-    values = list(_split(listed))
+    values = list(split_list(listed))
     if not equals or not path.strip() or not all(values):
         raise ConfigError(
             "--vary must have the form a.b=v1,v2, such as "
@@ -219,18 +219,3 @@ def _variations(text: str) -> Iterator[_Variation]:
         last = override.path.rpartition(".")[2]
         is_simple = value[0] not in _OPENING
         yield _Variation(f"{last}={value}" if is_simple else f"{last} {number}", override)
-
-
-def _split(listed: str) -> Iterator[str]:
-    """Yield what stands between commas that no bracket or quote holds together."""
-    depth, begin, quote = 0, 0, ""
-    for match in re.finditer(r"[\[\](){}'\",]", listed):
-        sign = match[0]
-        if quote or sign in "'\"":
-            quote = "" if quote == sign else quote or sign
-        elif sign == "," and depth == 0:
-            yield listed[begin : match.start()].strip()
-            begin = match.end()
-        elif sign != ",":
-            depth += 1 if sign in _OPENING else -1
-    yield listed[begin:].strip()

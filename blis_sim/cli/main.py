@@ -21,6 +21,7 @@ from blis_sim.cli import (
     models,
     run,
     step,
+    sweep,
     workload,
 )
 from blis_sim.cli.flags import Flag, check_values, normalized
@@ -45,6 +46,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app.command("compare", help=compare.HELP, add_help_option=False)(
         compare.make_compare(arguments)
     )
+    app.command("sweep", help=sweep.HELP, add_help_option=False)(sweep.make_sweep(arguments))
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
@@ -121,7 +123,12 @@ def _invoke(typed: list[str]) -> int:
 
 def _flags_of(command: str) -> tuple[Flag, ...]:
     """Return the table of flags of a command that has one."""
-    tables = {"run": run_flags, "compare": compare.compare_flags, "step": step.step_flags}
+    tables = {
+        "run": run_flags,
+        "compare": compare.compare_flags,
+        "sweep": sweep.sweep_flags,
+        "step": step.step_flags,
+    }
     return tables[command]() if command in tables else ()
 
 

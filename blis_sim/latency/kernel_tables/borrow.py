@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,8 +91,19 @@ def tables_for(gpu: GpuSpec, path: Path | None = None, *, root: Path | None = No
     CatalogError
         ``path`` has no GEMM and attention tables of this GPU, or no GPU has any tables.
     """
+    if path is None and root is None:
+        return _shipped_tables_for(gpu, shipped_bench_data())
+    return _tables_for(gpu, path, shipped_bench_data() if root is None else root)
+
+
+# Tables read on demand are kept with it: a study looks the same deployment up for each point.
+@lru_cache(maxsize=32)
+def _shipped_tables_for(gpu: GpuSpec, root: Path) -> TablesFor:
+    return _tables_for(gpu, None, root)
+
+
+def _tables_for(gpu: GpuSpec, path: Path | None, root: Path) -> TablesFor:
     gpus = list_gpus()
-    root = shipped_bench_data() if root is None else root
     own = [] if path is None else [source_in(locate(path).path, gpu, gpus)]
     shipped = open_source(root, gpu, gpus)
     own += [] if shipped is None else [shipped]

@@ -1,0 +1,257 @@
+"""Many simulations at once: on this machine, or on a cluster the user has.
+
+joblib does the work: loky on one machine, Dask or Ray where ``--backend`` names their
+scheduler. Results are stored as they come in, by this process alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from blis_sim.capacity.point_key import PointKeys
+from blis_sim.capacity.store import ResultStore
+from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
+from blis_sim.errors import ConfigError, MissingExtraError, SimulationError
+
+OnOutcome = Callable[[int, Outcome, bool], None]
+"""Number of the point, its outcome, whether it was in the store."""
+_LOCAL = "loky"
+_MOST_DEATHS = 2
+"""Deaths of workers after which points are simulated in a worker of their own each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where simulations run.
+
+    Attributes
+    ----------
+    kind : str
+        ``loky`` (this machine), ``dask`` or ``ray``.
+    address : str
+        Of the scheduler; empty = a local one is started.
+    num_jobs : int
+        Simulations at a time, >= 1; with Dask and Ray the cluster decides.
+    """
+
+    kind: str = _LOCAL
+    address: str = ""
+    num_jobs: int = 1
+
+
+def parse_backend(text: str, num_jobs: int, where: str = "--backend") -> Backend:
+    """Return what ``loky``, ``dask://HOST:PORT`` or ``ray://HOST:PORT`` means.
+
+    Raises
+    ------
+    ConfigError
+        It is something else.
+    MissingExtraError
+        Its package is not installed.
+    """
+    kind, _, address = text.partition("://")
+    kind = kind.strip().lower()
+    if kind not in {_LOCAL, "dask", "ray"} or (kind == _LOCAL and address):
+        raise ConfigError(
+            f"{where} must be loky (this machine), dask://HOST:PORT or ray://HOST:PORT; "
+            f"got {text!r}"
+        )
+    if kind == "dask":
+        _import("distributed", "dask")
+    elif kind == "ray":
+        _import("ray", "ray")
+    return Backend(kind, address, num_jobs)
+
+
+def _import(package: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise MissingExtraError(package, extra, f"--backend {extra}://") from None
+
+
+class Executor:
+    """Simulates points and keeps their outcomes.
+
+    Parameters
+    ----------
+    store : ResultStore
+        Where outcomes are kept and looked for.
+    backend : Backend
+        Where simulations run.
+    on_outcome : callable, optional
+        Told of each outcome as it comes in.
+    """
+
+    def __init__(
+        self, store: ResultStore, backend: Backend, on_outcome: OnOutcome | None = None
+    ) -> None:
+        self.store = store
+        self.on_outcome = on_outcome
+        self.num_simulated = self.num_requests = self.num_deaths = 0
+        self._backend = backend
+        self._keys = PointKeys()
+
+    def keys(self, points: Sequence[Point]) -> list[str]:
+        """Return the keys of points."""
+        return [self._keys.key(point) for point in points]
+
+    def run(self, points: Sequence[Point], keys: Sequence[str] | None = None) -> list[Outcome]:
+        """Return the outcomes of points, in their order; what is in the store is not redone.
+
+        Points that are the same are simulated once. Those that take longest should come first.
+
+        Raises
+        ------
+        ConfigError
+            The store cannot be written any more; what was stored is kept.
+        TraceError
+            A trace is wrong.
+        """
+        keys = self.keys(points) if keys is None else keys
+        outcomes = self.store.finished(list(dict.fromkeys(keys)))
+        places: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            places.setdefault(key, []).append(number)
+        for key in [key for key in places if key in outcomes]:
+            self._tell(places[key], outcomes[key], is_stored=True)
+        left = {key: points[numbers[0]] for key, numbers in places.items() if key not in outcomes}
+        for key, outcome in self._simulated(left):
+            self.store.put(key, left[key], outcome)
+            outcomes[key] = outcome
+            self.num_simulated += 1
+            self.num_requests += outcome.num_requests
+            self._tell(places[key], outcome, is_stored=False)
+        return [outcomes[key] for key in keys]
+
+    def _tell(self, numbers: Sequence[int], outcome: Outcome, *, is_stored: bool) -> None:
+        if self.on_outcome is not None:
+            for number in numbers:
+                self.on_outcome(number, outcome, is_stored)
+
+    def _simulated(self, points: dict[str, Point]) -> Iterator[tuple[str, Outcome]]:
+        """Yield the key and the outcome of each point as it is finished."""
+        if not points:
+            return
+        if self._backend.kind == _LOCAL and min(self._backend.num_jobs, len(points)) == 1:
+            for key, point in points.items():
+                yield _answer(key, point)
+            return
+        left = dict(points)
+        while left:
+            try:
+                for key, outcome in self._in_parallel(left):
+                    del left[key]
+                    yield key, outcome
+            except _worker_deaths() as error:
+                self.num_deaths += 1
+                if self._backend.kind != _LOCAL:
+                    raise SimulationError(
+                        f"the workers of {self._backend.kind} must stay alive; one died: {error}; "
+                        "what is stored is kept: run the same command again"
+                    ) from None
+                if self.num_deaths >= _MOST_DEATHS:
+                    yield from self._one_by_one(left)
+                    return
+
+    def _one_by_one(self, points: dict[str, Point]) -> Iterator[tuple[str, Outcome]]:
+        """Simulate each point in a worker that nobody shares: a death is then its own."""
+        for key, point in points.items():
+            try:
+                for _, outcome in self._in_parallel({key: point}):
+                    yield key, outcome
+            except _worker_deaths():
+                self.num_deaths += 1
+                yield (
+                    key,
+                    Outcome(
+                        status=OutcomeStatus.FAILED,
+                        reason="the worker that simulated it died (killed, or out of memory?); "
+                        "run the same command again to try once more, with fewer --jobs",
+                        seed=point.scenario.seed,
+                        request_rate=point.scenario.workload.request_rate,
+                        deployment={
+                            "model": point.scenario.model,
+                            "gpu": point.scenario.hardware,
+                            "tensor_parallel_size": point.scenario.engine.tensor_parallel_size,
+                        },
+                    ),
+                )
+
+    def _in_parallel(self, points: dict[str, Point]) -> Iterator[tuple[str, Outcome]]:
+        import joblib
+
+        backend, tasks = self._backend, list(points.items())
+        with _connected(backend) as options:
+            # At least two jobs: with one, joblib would work in this process.
+            jobs = max(2, min(backend.num_jobs, len(points))) if backend.kind == _LOCAL else -1
+            with joblib.parallel_config(n_jobs=jobs, **options):
+                parallel = joblib.Parallel(
+                    return_as="generator_unordered", pre_dispatch="3*n_jobs"
+                )
+                yield from parallel(joblib.delayed(_answer)(key, point) for key, point in tasks)
+
+
+def _answer(key: str, point: Point) -> tuple[str, Outcome]:
+    # Where all results are in the store nothing of the engine is needed.
+    from blis_sim.capacity.worker import simulate_point
+
+    return key, simulate_point(point)
+
+
+def _worker_deaths() -> tuple[type[BaseException], ...]:
+    """Return the errors that mean that a worker died."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    return (BrokenProcessPool, TerminatedWorkerError)
+
+
+@contextmanager
+def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
+    """Give joblib's options for a backend; a connection lasts as long as the context."""
+    if backend.kind == "dask":
+        distributed = _import("distributed", "dask")
+        try:
+            client = distributed.Client(backend.address or None, timeout="10s")
+        except (OSError, ValueError) as error:
+            raise ConfigError(_unreachable(backend, error)) from None
+        with client:
+            yield {"backend": "dask"}
+    elif backend.kind == "ray":
+        ray = _import("ray", "ray")
+        from ray.util.joblib import register_ray  # type: ignore[import-not-found, unused-ignore]
+
+        register_ray()
+        if not ray.is_initialized():
+            try:
+                ray.init(
+                    address=f"ray://{backend.address}" if backend.address else None,
+                    logging_level=logging.ERROR,
+                )
+            except (OSError, ConnectionError, ValueError) as error:
+                raise ConfigError(_unreachable(backend, error)) from None
+        yield {"backend": "ray"}
+    else:
+        yield {"backend": _LOCAL}
+
+
+def _unreachable(backend: Backend, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return (
+        f"--backend must be a scheduler that answers; got {backend.kind}://{backend.address}: "
+        f"{reason}; start it, or leave --backend out"
+    )
+
+
+def default_jobs() -> int:
+    """Return how many simulations run at a time by default: one per processor."""
+    import joblib
+
+    return int(joblib.cpu_count())
