@@ -12,9 +12,11 @@ from .points import Point
 from .timing import Effort, schedule
 
 # Rough shares of peak and bandwidth, and of a point's time outside its repetitions: allocation,
-# random numbers, capture, sweeps. They are guesses that size a run, not results.
+# random numbers, capture, sweeps; for attention cuDNN's plans above all. They size a run and are
+# no results. On an H100 a quick run took 98 ms a point for attention and 11 to 16 for GEMMs.
 _PEAK_SHARE, _BANDWIDTH_SHARE, _LEAST_US = 0.6, 0.75, 4.0
-_FIXED_S, _FILL_BYTES_PER_S = 0.025, 5e11
+_FIXED_S, _FILL_BYTES_PER_S = 0.006, 5e11
+_ATTENTION_FIXED_S, _ATTENTION_KERNELS = 0.075, 3
 
 
 def call_us(point: Point, gpu: GpuSpec) -> float:
@@ -33,6 +35,9 @@ def point_s(point: Point, gpu: GpuSpec, l2_bytes: int, effort: Effort) -> float:
     plan = schedule(latency_us, copies, outlasts=outlasts, effort=effort)
     calls = plan.calls * (plan.repetitions + 1) + 3 * effort.warm_up_calls
     filled = (copies * rotating + point.shared_bytes) / _FILL_BYTES_PER_S
+    if point.table.operation in {"decode", "prefill"}:
+        calls *= _ATTENTION_KERNELS
+        filled += _ATTENTION_FIXED_S
     return _FIXED_S + filled + calls * latency_us * 1e-6
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +62,7 @@ def _merged(results: Iterable[TableResult]) -> dict[str, TableResult]:
     for result in results:
         kind = result.plan.table.kind
         if kind not in merged:
-            empty = replace(result, too_large=[], failed=[], spreads=[])
+            empty = replace(result, too_large=[], failed=[], spreads=[], fastest=Counter())
             merged[kind] = replace(empty, num_kept=0, num_measured=0, num_left=0, num_captured=0)
         total = merged[kind]
         total.num_kept += result.num_kept
@@ -72,6 +72,7 @@ def _merged(results: Iterable[TableResult]) -> dict[str, TableResult]:
         total.too_large += result.too_large
         total.failed += result.failed
         total.spreads += result.spreads
+        total.fastest += result.fastest
     return merged
 
 
@@ -111,8 +112,17 @@ def session_lines(
             "-" if spread is None else f"{spread:.1%}",
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    remarks = [*note.remarks, *_skipped(merged, needed_bytes)]
+    remarks = [*note.remarks, *_fastest(merged), *_skipped(merged, needed_bytes)]
     return [*lines, "", *(f"- {remark}" for remark in remarks), *([""] if remarks else [])]
+
+
+def _fastest(merged: dict[str, TableResult]) -> list[str]:
+    remarks = []
+    for kind, result in merged.items():
+        if len(result.fastest) > 1:
+            counts = ", ".join(f"{name} {number}" for name, number in result.fastest.most_common())
+            remarks.append(f"`{kind}`: points by the kernel that was fastest: {counts}.")
+    return remarks
 
 
 def _skipped(merged: dict[str, TableResult], needed_bytes: dict[str, int]) -> list[str]:

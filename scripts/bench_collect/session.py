@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ _MAX_FAILURES, _MAX_TABLES_FAILED = 50, 5
 
 @dataclass(slots=True)
 class TableResult:
-    """What became of one table in this session."""
+    """What became of one table in this session; ``fastest`` counts points by their kernel."""
 
     plan: TablePlan
     num_kept: int = 0
@@ -36,6 +37,7 @@ class TableResult:
     failed: list[tuple[Point, str]] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
     num_captured: int = 0
+    fastest: Counter[str] = field(default_factory=Counter)
     num_failed_in_row: int = 0
 
     @property
@@ -82,6 +84,7 @@ class Session:
     writes: bool = True
     after_table: Callable[[], None] = lambda: None
     results: list[TableResult] = field(default_factory=list)
+    _reported_s: float = 0.0
 
     def run(self, backend: Backend, plans: Sequence[TablePlan]) -> None:
         """Measure what is missing; an interrupt or an error leaves what is finished on disk."""
@@ -122,7 +125,7 @@ class Session:
         result.too_large = [point for point in missing if not self.memory.fits(point)]
         todo = [point for point in missing if self.memory.fits(point)]
         result.num_left = len(todo)
-        saved_s = reported_s = self.clock.elapsed_s
+        saved_s = self.clock.elapsed_s
         for point in todo:
             if backend.agree(float(self.clock.is_over)) or result.is_hopeless:
                 break
@@ -132,9 +135,9 @@ class Session:
             if self.writes and elapsed_s - saved_s > CHECKPOINT_S:
                 store.save()
                 saved_s = elapsed_s
-            if self.writes and elapsed_s - reported_s > _REPORT_S:
+            if self.writes and elapsed_s - self._reported_s > _REPORT_S:
                 _report(result, elapsed_s)
-                reported_s = elapsed_s
+                self._reported_s = elapsed_s
 
     def _point(
         self, backend: Backend, result: TableResult, store: TableStore, point: Point
@@ -151,6 +154,7 @@ class Session:
         store.add(point, measured.latency_us)
         result.num_measured += 1
         result.num_captured += measured.schedule.captured
+        result.fastest[measured.kernel] += 1
         result.spreads.append(measured.spread)
 
 

@@ -14,8 +14,8 @@ from blis_sim.errors import ConfigError
 
 from .memory import CACHE_FACTOR, Memory
 from .points import Point
-from .timing import Backend
-from .torch_kernels import AttentionLibrary, Call, TorchKernels, attention_library
+from .timing import Backend, Kernels
+from .torch_kernels import AttentionLibrary, TorchKernels, attention_library
 
 _DRY_RUN = "--dry-run shows the plan without it"
 _STATE = (
@@ -129,7 +129,7 @@ class TorchBackend:
         with self._torch.cuda.stream(self._stream), self._torch.inference_mode():
             yield
 
-    def prepare(self, point: Point, copies: int) -> Call:
+    def prepare(self, point: Point, copies: int) -> Kernels:
         with self._on_stream():
             return self._kernels.prepare(point, copies)
 

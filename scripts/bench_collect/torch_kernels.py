@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,15 @@ from typing import Any
 from blis_sim.errors import ConfigError, unknown_name
 
 from .points import AllReducePoint, CopyPoint, DecodePoint, GemmPoint, Point, PrefillPoint
+from .timing import Call, Kernels
 
-Call = Callable[[int], Any]
 LIBRARIES = ("fa3", "fa2", "sdpa")
+FUSED = {
+    "flash": "FLASH_ATTENTION",
+    "cuDNN": "CUDNN_ATTENTION",
+    "memory-efficient": "EFFICIENT_ATTENTION",
+}
+"""PyTorch's attention but for the fallback that writes the scores to memory: engines have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class AttentionLibrary:
             version = getattr(self.module, "__version__", None)
             number = "3" if self.name == "fa3" else "2"
             return f"FlashAttention {version or number}, contiguous KV cache"
-        kernel = "flash, cuDNN or memory-efficient kernel, as PyTorch chooses"
+        kernel = "the fastest of its flash, cuDNN and memory-efficient kernels"
         heads = "enable_gqa" if self.has_gqa else "KV heads repeated (no enable_gqa before 2.5)"
         return (
             f"PyTorch {torch.__version__} scaled_dot_product_attention ({kernel}); prefill: "
@@ -70,21 +77,21 @@ class TorchKernels:
     def __init__(self, torch: Any, device: str, library: AttentionLibrary) -> None:
         self._torch, self._device, self._library = torch, device, library
 
-    def prepare(self, point: Point, copies: int) -> Call:
-        """Return the call of ``point`` on copy i; it returns the result."""
+    def prepare(self, point: Point, copies: int) -> Kernels:
+        """Return the calls of ``point`` on copy i by kernel; they return the result."""
         match point:
             case GemmPoint(dtype="fp8"):
-                return self._fp8_gemm(point, copies)
+                return {"torch._scaled_mm": self._fp8_gemm(point, copies)}
             case GemmPoint():
-                return self._gemm(point, copies)
+                return {"torch.mm": self._gemm(point, copies)}
             case PrefillPoint():
                 return self._prefill(point)
             case DecodePoint():
                 return self._decode(point, copies)
             case CopyPoint():
-                return self._copy(point, copies)
+                return {"copy_": self._copy(point, copies)}
             case AllReducePoint():
-                return self._all_reduce(point)
+                return {"all_reduce": self._all_reduce(point)}
         raise TypeError(f"no kernel for {type(point).__name__}")
 
     def _dtype(self, name: str) -> Any:
@@ -122,7 +129,7 @@ class TorchKernels:
 
         return call
 
-    def _prefill(self, point: PrefillPoint) -> Call:
+    def _prefill(self, point: PrefillPoint) -> Kernels:
         heads, tokens = point.heads, (point.batch, point.seq_len)
         if self._library.module is not None:
             attention = self._library.module.flash_attn_func
@@ -131,7 +138,7 @@ class TorchKernels:
                 self._random(point.dtype, *tokens, heads.num_kv_heads, heads.head_dim)
                 for _ in range(2)
             )
-            return lambda _: attention(q, k, v, causal=True)
+            return {self._library.name: lambda _: attention(q, k, v, causal=True)}
         b, s = tokens
         q = self._random(point.dtype, b, heads.num_heads, s, heads.head_dim)
         k, v = (
@@ -144,31 +151,44 @@ class TorchKernels:
             else:
                 group = heads.num_heads // heads.num_kv_heads
                 k, v = (x.repeat_interleave(group, 1) for x in (k, v))
-        return lambda _: self._sdpa(q, k, v, **options)
+        return self._fused(lambda _: (q, k, v), **options)
 
-    def _decode(self, point: DecodePoint, copies: int) -> Call:
+    def _decode(self, point: DecodePoint, copies: int) -> Kernels:
         heads, b, s = point.heads, point.batch, point.kv_len
         if self._library.module is not None:
             attention = self._library.module.flash_attn_with_kvcache
             q = self._random(point.dtype, b, 1, heads.num_heads, heads.head_dim)
             cache = self._random(point.dtype, copies, 2, b, s, heads.num_kv_heads, heads.head_dim)
             lengths = self._torch.full((b,), s, dtype=self._torch.int32, device=self._device)
-            return lambda i: attention(q, cache[i, 0], cache[i, 1], cache_seqlens=lengths)
+
+            def call(i: int) -> Any:
+                return attention(q, cache[i, 0], cache[i, 1], cache_seqlens=lengths)
+
+            return {self._library.name: call}
         # One token sees all of the cache, so the query heads that share a KV head can be rows of
         # one query without a mask: the cache is read once for all of them.
         group = heads.num_heads // heads.num_kv_heads
         q = self._random(point.dtype, b, heads.num_kv_heads, group, heads.head_dim)
         cache = self._random(point.dtype, copies, 2, b, heads.num_kv_heads, s, heads.head_dim)
-        return lambda i: self._sdpa(q, cache[i, 0], cache[i, 1])
+        return self._fused(lambda i: (q, cache[i, 0], cache[i, 1]))
 
-    def _sdpa(self, q: Any, k: Any, v: Any, **options: bool) -> Any:
-        # Not the fallback that writes the scores to memory: no engine would use it.
+    def _fused(self, operands: Callable[[int], tuple[Any, Any, Any]], **options: bool) -> Kernels:
+        """Return a call per kernel: PyTorch's choice among them is not always the fastest."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        names = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION")
-        fused = [getattr(SDPBackend, name) for name in names if hasattr(SDPBackend, name)]
-        with sdpa_kernel(fused):
-            return self._torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
+        attention = self._torch.nn.functional.scaled_dot_product_attention
+
+        def call_of(kernel: Any) -> Call:
+            def call(i: int) -> Any:
+                # A kernel that does not take the operands warns at length why, and fails.
+                with warnings.catch_warnings(), sdpa_kernel(kernel):
+                    warnings.simplefilter("ignore")
+                    return attention(*operands(i), **options)
+
+            return call
+
+        there = {name: getattr(SDPBackend, member, None) for name, member in FUSED.items()}
+        return {name: call_of(kernel) for name, kernel in there.items() if kernel is not None}
 
     def _copy(self, point: CopyPoint, copies: int) -> Call:
         elements = max(1, point.bytes // 4)

@@ -24,11 +24,13 @@ MEMORY = Memory(free_bytes=140 * 10**9, l2_bytes=L2)
 class SimulatedGpu:
     """A GPU in arithmetic: a call lasts ``call_us(point)``, and singly at least ``launch_us``.
 
-    Calls inside a captured graph have no launch.
+    Calls inside a captured graph have no launch; the graph itself starts in ``start_us``.
     """
 
-    def __init__(self, call_us: Callable[[object], float], launch_us: float = 15.0) -> None:
-        self.call_us, self.launch_us = call_us, launch_us
+    def __init__(
+        self, call_us: Callable[[object], float], launch_us: float = 15.0, start_us: float = 0.0
+    ) -> None:
+        self.call_us, self.launch_us, self.start_us = call_us, launch_us, start_us
         self.indices: list[int] = []
         self.copies: list[int] = []
         self.captures = self.releases = self.replays = 0
@@ -48,14 +50,14 @@ class SimulatedGpu:
             else:
                 self._now_us += max(latency_us, self.launch_us)
 
-        return call
+        return {"kernel": call}
 
     def capture(self, enqueue):
         self._in_capture, self._recorded_us = True, 0.0
         enqueue()
         self._in_capture = False
         self.captures += 1
-        duration_us = self._recorded_us
+        duration_us = self.start_us + self._recorded_us
 
         def replay() -> None:
             self.replays += 1

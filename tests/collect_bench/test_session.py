@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bench_collect.grids import FULL, plan_tables
+from bench_collect.grids import FULL, QUICK, plan_tables
 from bench_collect.memory import Memory
 from bench_collect.note import NoteFile, SessionNote, check_folder, session_lines
 from bench_collect.points import DecodePoint, PrefillPoint
@@ -121,6 +121,17 @@ class TestSession:
         assert 0 < done < 10
         assert done + left == sum(len(plan.points) for plan in plans)
 
+    def test_short_tables_together_report_progress(self, tmp_path, capsys):
+        """Tables of 4 points and 1 s a reading of the clock: a line every ten seconds of all."""
+        shapes = Shapes(heads={HeadShape(heads, 1, 128) for heads in range(1, 8)})
+        grid = replace(QUICK, decode_batch=(1, 4), kv_len=(32, 512))
+        ticks = iter(range(10**6))
+        session = make_session(tmp_path, clock=Clock(None, now=lambda: float(next(ticks))))
+        session.run(SimulatedGpu(lambda _: 5.0), plan_tables(shapes, ("decode",), ("bf16",), grid))
+        lines = capsys.readouterr().err.splitlines()
+        assert 2 <= len(lines) <= session.clock.elapsed_s / 10
+        assert "mha_decode_bf16_tp1.csv: " in lines[0]
+
     def test_points_without_memory_are_left_out(self, tmp_path):
         """They are not tried, and counted with what they need."""
         memory = Memory(free_bytes=10**9, l2_bytes=L2)
@@ -187,6 +198,25 @@ class TestNote:
         assert path.read_text().count("## Session ") == 2
         assert "| `gemm_bench/gemm_bf16.csv` | a kernel | 2 | 0 | 0 | 0 | 0 | 2 | 0.0% |" in first
         assert "989.5 TFLOP/s" in first
+
+    def test_kernels_that_were_fastest_are_counted(self, tmp_path):
+        """Over the tables of one kind; an operation with one kernel has no such line."""
+
+        class Choice(SimulatedGpu):
+            def prepare(self, point, copies):
+                kernels = super().prepare(point, copies)
+                if not isinstance(point, DecodePoint):
+                    return kernels
+                name = "cuDNN" if point.key == (4, 32) else "flash"
+                return {name: kernels["kernel"]}
+
+        session = make_session(tmp_path)
+        session.run(Choice(lambda _: 5.0), small_plan())
+        lines = session_lines(self.note(), session.results, {})
+        assert [line for line in lines if "fastest" in line] == [
+            "- `mha_decode/*/mha_decode_bf16_tp1.csv`: points by the kernel that was fastest: "
+            "flash 3, cuDNN 1."
+        ]
 
     def test_tables_of_other_origin_are_not_touched(self, tmp_path):
         """A folder like bench_data/h200 is refused, with and without resume."""

@@ -67,7 +67,7 @@ class TestTorchKernels:
 
     def test_gemm_takes_the_weights_of_its_copy(self, torch):
         """Two copies give two results, each x times its own weights."""
-        call = self.kernels(torch).prepare(gemm(3, 32, 16), 2)
+        call = self.kernels(torch).prepare(gemm(3, 32, 16), 2)["torch.mm"]
         x, weights = held(call, "x"), held(call, "weights")
         for i in (0, 1):
             expected = x.double() @ weights[i].double().T
@@ -77,8 +77,8 @@ class TestTorchKernels:
     def test_prefill_is_causal_attention_of_grouped_heads(self, torch, has_gqa):
         """The first token sees itself alone; shape (batch, heads, tokens, head_dim)."""
         point = PrefillPoint(HEADS, "bf16", 16, 2)
-        call = self.kernels(torch, has_gqa=has_gqa).prepare(point, 1)
-        out, v = call(0), held(call, "v")
+        call = self.kernels(torch, has_gqa=has_gqa).prepare(point, 1)["flash"]
+        out, v = call(0), held(call, "operands")(0)[2]
         assert out.shape == (2, 8, 16, 128)
         group = 8 // v.shape[1]
         torch.testing.assert_close(out[:, :, 0], v.repeat_interleave(group, 1)[:, :, 0])
@@ -86,10 +86,10 @@ class TestTorchKernels:
     def test_decode_rows_are_the_heads_of_one_kv_head(self, torch):
         """Equal to attention of one token whose KV heads are repeated."""
         point = DecodePoint(HEADS, "bf16", 3, 24)
-        call = self.kernels(torch).prepare(point, 2)
-        q, cache = held(call, "q"), held(call, "cache")
+        call = self.kernels(torch).prepare(point, 2)["flash"]
+        q, *cache = held(call, "operands")(1)
         query = q.reshape(3, 8, 1, 128)
-        k, v = (cache[1, i].repeat_interleave(4, 1) for i in (0, 1))
+        k, v = (x.repeat_interleave(4, 1) for x in cache)
         attention = torch.nn.functional.scaled_dot_product_attention
         expected = attention(query.double(), k.double(), v.double())
         result = call(1).reshape(3, 8, 1, 128).double()
@@ -97,7 +97,7 @@ class TestTorchKernels:
 
     def test_copy_moves_half_of_its_bytes_each_way(self, torch):
         """64 bytes: 16 elements of two bytes read, and as many written."""
-        call = self.kernels(torch).prepare(CopyPoint(64), 2)
+        call = self.kernels(torch).prepare(CopyPoint(64), 2)["copy_"]
         source, target = held(call, "source"), held(call, "target")
         call(1)
         assert source[1].numel() * source.element_size() == 32
@@ -105,7 +105,7 @@ class TestTorchKernels:
 
     def test_fp8_quantises_its_input(self, torch):
         """The result is near that of the unquantised input times the fp8 weights."""
-        call = self.kernels(torch).prepare(gemm(16, 64, 32, "fp8"), 2)
+        call = self.kernels(torch).prepare(gemm(16, 64, 32, "fp8"), 2)["torch._scaled_mm"]
         x, weights = held(call, "x"), held(call, "weights")
         assert x.dtype == torch.bfloat16
         expected = x.double() @ weights[1].to(torch.float64).T
