@@ -218,6 +218,21 @@ class ResultStore:
         with self._explained():
             return [_study(row) for row in self._db.execute(f"{_STUDIES} ORDER BY number")]
 
+    def tallies(self) -> dict[int, dict[str, int]]:
+        """Return how many points of each study are in each state, by number of the study.
+
+        The states are those of `OutcomeStatus`, and ``unfinished``.
+        """
+        rows = (
+            "SELECT m.study, coalesce(p.status, 'unfinished'), count(*) FROM members m "
+            "LEFT JOIN points p ON p.key = m.key GROUP BY 1, 2"
+        )
+        found: dict[int, dict[str, int]] = {}
+        with self._explained():
+            for study, state, number in self._db.execute(rows):
+                found.setdefault(study, {})[state] = number
+        return found
+
     def study(self, number: int | None = None) -> Study:
         """Return one study with its points; the one asked last by default.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from blis_sim.capacity.executor import Backend, OnOutcome
     from blis_sim.capacity.store import ResultStore
+    from blis_sim.capacity.study import StoredPoint, Study
     from blis_sim.config.scenario import Scenario
 
 
@@ -79,13 +80,26 @@ def goodput_share(row: SweepRow) -> float | None:
     return None if good is None or not total else good / total
 
 
-def sweep_rows(points: Sequence[Point], outcomes: Sequence[Outcome]) -> list[SweepRow]:
+def sweep_rows(
+    points: Sequence[Point | StoredPoint], outcomes: Sequence[Outcome]
+) -> list[SweepRow]:
     """Return one row for each combination of settings, in order of its first point."""
     grouped: dict[tuple[tuple[str, Label], ...], list[Outcome]] = {}
     for point, outcome in zip(points, outcomes, strict=True):
         labels = {path: name for path, name in point.labels.items() if path != REPLICATION}
         grouped.setdefault(tuple(labels.items()), []).append(outcome)
     return [SweepRow(dict(labels), tuple(each)) for labels, each in grouped.items()]
+
+
+def stored_rows(study: Study) -> list[SweepRow]:
+    """Return the rows of a study in a store; what is not finished has no figures."""
+    outcomes = [point.outcome or _NOT_FINISHED for point in study.points]
+    return sweep_rows(study.points, outcomes)
+
+
+_NOT_FINISHED = Outcome(
+    status=OutcomeStatus.FAILED, reason="not finished: run the same command again"
+)
 
 
 def run_sweep(

@@ -19,6 +19,7 @@ from blis_sim.cli import (
     gpus,
     import_spec,
     models,
+    results,
     run,
     step,
     sweep,
@@ -47,6 +48,11 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
         compare.make_compare(arguments)
     )
     app.command("sweep", help=sweep.HELP, add_help_option=False)(sweep.make_sweep(arguments))
+    kept = typer.Typer(help=results.HELP, no_args_is_help=True, rich_markup_mode=None)
+    kept.command("list", help=results.LIST_HELP)(results.list_studies)
+    kept.command("show", help=results.SHOW_HELP)(results.show)
+    kept.command("export", help=results.EXPORT_HELP)(results.export)
+    app.add_typer(kept, name="results")
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)

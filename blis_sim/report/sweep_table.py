@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blis_sim.capacity.sweep import sweep_answer
@@ -20,14 +21,22 @@ DEFAULT_METRICS = (
     *("mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p95_itl_ms", "mean_e2el_ms"),
     *("output_throughput", "output_throughput_per_gpu", "usd_per_million_output_tokens"),
 )
+_LEFT_OUT_FIRST = ("output_throughput", "mean_e2el_ms", "mean_ttft_ms", "p95_itl_ms")
+"""Of the usual metrics, where the table would be too wide."""
 _SHORT = {
-    "output_throughput": "tok/s",
-    "output_throughput_per_gpu": "tok/s/GPU",
-    "usd_per_million_output_tokens": "$/M tok",
-    "request_throughput": "req/s",
-    "request_goodput": "good/s",
+    "output_throughput": "output",
+    "output_throughput_per_gpu": "output",
+    "usd_per_million_output_tokens": "cost",
+    "request_throughput": "requests",
+    "request_throughput_per_gpu": "requests",
+    "total_token_throughput": "tokens",
+    "total_token_throughput_per_gpu": "tokens",
+    "request_goodput": "goodput",
 }
+_UNITS = {"usd_per_million_output_tokens": "$/M tok"}
 _WIDTH = 110
+_MAX_WIDTH = 130
+_MAX_LABEL = 24
 _MOST_ROWS = 200
 
 
@@ -57,29 +66,118 @@ def render_sweep(
     """Return the table, the reasons of what could not be simulated, and the answer.
 
     With replications a figure is the mean, and below the table stands how wide the 95 %
-    intervals are at most.
+    intervals are at most. A table wider than 130 columns has shorter labels, and fewer of the
+    usual metrics.
     """
     shown = [each for each in metrics if any(row.values(each) for row in rows)] or list(metrics)
-    paths = list(dict.fromkeys(path for row in rows for path in row.labels))
-    header = [_column(path, paths) for path in paths]
-    header += [_SHORT.get(each, _words(each)) for each in shown]
-    if limits:
-        header.append("SLO")
-    body = [
-        [*(_label(row.labels.get(path)) for path in paths)]
-        + [_number(row.mean(each)) for each in shown]
-        + ([("yes" if row.meets(limits) else "no") if row.is_done else "-"] if limits else [])
-        for row in rows[:_MOST_ROWS]
-    ]
-    lines = text_columns([header, *body], left=range(len(paths)))
+    lines, left_out = _fitted(rows[:_MOST_ROWS], limits, shown, may_leave_out=metrics)
     rule = "-" * max(map(len, lines))
-    lines = [rule, lines[0], rule, *lines[1:], rule]
+    lines = [rule, *lines[:2], rule, *lines[2:], rule]
+    if left_out:
+        names = ", ".join(left_out)
+        lines += textwrap.wrap(f"left out for its width: {names} (--metrics shows it)", _WIDTH)
     if len(rows) > _MOST_ROWS:
         lines.append(f"{len(rows) - _MOST_ROWS} more rows: --csv FILE has all")
     lines += _intervals(rows, shown)
     lines += _reasons(rows)
     lines += textwrap.wrap(sweep_answer(rows, limits)["sentence"], _WIDTH)
     return "\n".join(lines)
+
+
+def _fitted(
+    rows: Sequence[SweepRow],
+    limits: Sequence[Limit],
+    shown: Sequence[str],
+    *,
+    may_leave_out: Sequence[str],
+) -> tuple[list[str], list[str]]:
+    """Return the lines of a table that is not too wide, if that can be, and what it lacks."""
+    labels = list(_label_columns(rows))
+    lines = _lines(rows, limits, shown, labels)
+    if _width(lines) > _MAX_WIDTH:
+        labels = [label.shortened() for label in labels]
+        lines = _lines(rows, limits, shown, labels)
+    left_out: list[str] = []
+    for metric in _LEFT_OUT_FIRST if may_leave_out == DEFAULT_METRICS else ():
+        if _width(lines) > _MAX_WIDTH and metric in shown:
+            left_out.append(metric)
+            kept = [each for each in shown if each not in left_out]
+            lines = _lines(rows, limits, kept, labels)
+    return lines, left_out
+
+
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
+
+
+def _lines(
+    rows: Sequence[SweepRow],
+    limits: Sequence[Limit],
+    shown: Sequence[str],
+    labels: Sequence[_LabelColumn],
+) -> list[str]:
+    """Return a table with two lines of header."""
+    columns = [[*label.header, *label.cells] for label in labels]
+    columns += [
+        [_name(metric), metric_unit(metric), *(_number(row.mean(metric)) for row in rows)]
+        for metric in shown
+    ]
+    if limits:
+        columns.append(["SLO", "", *(_verdict(row, limits) for row in rows)])
+    return text_columns(list(zip(*columns, strict=True)), left=range(len(labels)))
+
+
+def _verdict(row: SweepRow, limits: Sequence[Limit]) -> str:
+    if not row.is_done:
+        return "-"
+    return "yes" if row.meets(limits) else "no"
+
+
+# -- labels ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _LabelColumn:
+    """A setting that sets rows apart: two lines of header, and its values."""
+
+    header: tuple[str, str]
+    cells: list[str]
+
+    def shortened(self) -> _LabelColumn:
+        """Return a narrower column that tells the same values apart."""
+        cells = _if_distinct(self.cells, [cell.rpartition("/")[2] for cell in self.cells])
+        cells = _if_distinct(cells, [_clipped(cell) for cell in cells])
+        width = max(map(len, cells), default=0)
+        first, _ = self.header
+        return _LabelColumn(_split(first) if len(first) > width else self.header, cells)
+
+
+def _label_columns(rows: Sequence[SweepRow]) -> Iterator[_LabelColumn]:
+    paths = list(dict.fromkeys(path for row in rows for path in row.labels))
+    for path in paths:
+        cells = [_label(row.labels.get(path)) for row in rows]
+        yield _LabelColumn((_column(path, paths), ""), cells)
+
+
+def _if_distinct(before: list[str], after: list[str]) -> list[str]:
+    """Return the shorter texts unless different ones have become the same."""
+    return after if len(set(after)) == len(set(before)) else before
+
+
+def _clipped(text: str) -> str:
+    if len(text) <= _MAX_LABEL:
+        return text
+    kept = (_MAX_LABEL - 2) // 2
+    return f"{text[:kept]}..{text[-kept:]}"
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return a name in two lines of nearly one length."""
+    places = [place for place, sign in enumerate(name, start=1) if sign in "_."]
+    if not places:
+        return name, ""
+    middle = min(places, key=lambda place: abs(2 * place - len(name)))
+    return name[:middle], name[middle:]
 
 
 def _column(path: str, paths: Sequence[str]) -> str:
@@ -89,14 +187,26 @@ def _column(path: str, paths: Sequence[str]) -> str:
     return last if is_alone else path
 
 
-def _words(metric: str) -> str:
-    return metric.removesuffix("_ms").replace("_", " ").replace("e2el", "e2e")
-
-
 def _label(value: Label) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# -- figures --------------------------------------------------------------------
+
+
+def _name(metric: str) -> str:
+    name = metric.removesuffix("_ms").removesuffix("_s").removesuffix("_frac")
+    return _SHORT.get(metric, name.replace("_", " ").replace("e2el", "e2e"))
+
+
+def metric_unit(metric: str) -> str:
+    """Return the unit of a metric; empty where its name says it."""
+    if metric in _UNITS:
+        return _UNITS[metric]
+    unit = "ms" if metric.endswith("_ms") else metric_definitions()[metric]["unit"]
+    return "" if _name(metric).endswith(unit) else unit
 
 
 def _number(value: float | None) -> str:
@@ -116,9 +226,13 @@ def _intervals(rows: Sequence[SweepRow], shown: Sequence[str]) -> Iterator[str]:
                 widest[metric] = max(widest.get(metric, 0.0), half / mean)
     if widest:
         number = max(len(row.outcomes) for row in rows)
-        parts = (f"{_SHORT.get(m, _words(m))} {100 * share:.1f} %" for m, share in widest.items())
+        parts = (f"{_full_name(m)} {100 * share:.1f} %" for m, share in widest.items())
         text = f"means of {number} runs; 95 % intervals are at most +- {', '.join(parts)}"
         yield from textwrap.wrap(text, _WIDTH)
+
+
+def _full_name(metric: str) -> str:
+    return f"{_name(metric)} ({metric_unit(metric)})" if metric in _SHORT else _name(metric)
 
 
 def _reasons(rows: Sequence[SweepRow]) -> Iterator[str]:
