@@ -3,15 +3,17 @@
 Limits on percentiles are checked by the share of requests (or gaps) beyond the limit, which
 must not exceed ``1 - rank / 100``. Slices of the run are correlated within and nearly
 independent of each other: the scatter of their shares gives the standard error (a ratio
-estimator, W. G. Cochran, Sampling Techniques, 3rd ed., section 6.2), and it is never taken to
-be smaller than that of independent requests at the allowed share.
+estimator, W. G. Cochran, Sampling Techniques, 3rd ed., section 6.2), from which follows how many
+independent requests the sample is worth (its size over the design effect). Where too few slices
+have anything beyond the limit, the design effect is that of the times themselves: how many times
+the means of the slices scatter as much as those of independent requests would.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,10 @@ _MOST_FAILED = 0.01
 _GROWTH = 0.03
 """A queue that takes in more than this share of all arrivals grows without end."""
 _SURE = 4.0
+_NEAR, _FAR = 0.5, 6.0
+"""Where no request took half of the limit, the limit is kept with at least this margin."""
+_ENOUGH_SLICES = 5
+"""Slices from which on their scatter says something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,7 @@ class LimitCheck:
     value : float or None
         The metric itself; None = no data.
     margin : float
-        How far on the right side of the limit, in standard errors; negative = it was missed.
+        How surely the limit was kept, in standard normal units; negative = it was missed.
     standard_error : float
         Of the share beyond the limit, or of a mean in ms.
     sample : int
@@ -85,7 +91,7 @@ def is_saturated(run: RunData) -> bool:
     slope = float(x @ (inside - inside.mean()) / (x @ x))
     residuals = inside - inside.mean() - slope * x
     error = math.sqrt(float(residuals @ residuals) / (x.size - 2) / float(x @ x))
-    return slope > _GROWTH * num_arrived and slope > _SURE * error
+    return bool(slope > _GROWTH * num_arrived and slope > _SURE * error)
 
 
 def _arrived_by(columns: RequestColumns, times_us: Float64Array) -> Float64Array:
@@ -112,22 +118,36 @@ def _slices(run: RunData) -> list[BoolArray]:
 
 
 def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArray]) -> LimitCheck:
-    if limit.is_goodput:
-        pairs = [
-            (chosen.sum() - _num_good(run, window, chosen), chosen.sum()) for chosen in slices
-        ]
-        return _share_check(limit, 1 - limit.value, pairs, value_of_share=True)
     value = window.summary.get(limit.metric)
-    if limit.rank is not None:
-        allowed = 1 - limit.rank / 100
-        limit_us = limit.value * US_PER_MS
-        pairs = list(
-            _gaps_beyond(run, limit_us)
-            if limit.tag == "itl"
-            else _requests_beyond(run, window, slices, limit)
+    if not limit.is_goodput and limit.rank is None:
+        return _mean_check(limit, run, window, slices, value)
+    if limit.tag == "itl":
+        assert limit.rank is not None
+        pairs = list(_gaps_beyond(run, limit.value * US_PER_MS))
+        # All members of a batch share a gap: the slices alone can tell.
+        effect = max(1.0, sum(whole for _, whole in pairs) / max(_num_steps(run), 1))
+        return _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
+    tag = limit.tag or "ttft"
+    effect = _design_effect([_times(_measured(run, window, chosen), tag) for chosen in slices])
+    if limit.rank is None:
+        pairs = [(int(one.sum()) - _num_good(run, window, one), int(one.sum())) for one in slices]
+        return _share_check(
+            limit, 1 - limit.value, pairs, value_of_share=True, design_effect=effect
         )
-        return _share_check(limit, allowed, pairs, value=value)
-    return _mean_check(limit, run, window, slices, value)
+    pairs = list(_requests_beyond(run, window, slices, limit))
+    check = _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
+    if check.sample and not any(beyond for beyond, _ in pairs):
+        longest_us = _times(_measured(run, window, np.logical_or.reduce(slices)), tag).max()
+        if longest_us < _NEAR * limit.value * US_PER_MS:
+            return replace(check, margin=max(check.margin, _FAR))
+    return check
+
+
+def _num_steps(run: RunData) -> int:
+    first, last = run.marks[0], run.marks[-1]
+    return sum(each.num_steps for each in last.counters) - sum(
+        each.num_steps for each in first.counters
+    )
 
 
 def _requests_beyond(
@@ -170,6 +190,7 @@ def _share_check(
     allowed: float,
     pairs: Sequence[tuple[int, int]],
     *,
+    design_effect: float,
     value: float | None = None,
     value_of_share: bool = False,
 ) -> LimitCheck:
@@ -179,17 +200,43 @@ def _share_check(
         return _no_data(limit)
     share = float(beyond.sum()) / total
     used = whole.size / max(whole.size - 1, 1)
-    scatter = used * float(np.square(beyond - share * whole).sum())
-    least = math.sqrt(max(allowed, 1 / total) * max(1 - allowed, 1 / total) / total)
-    error = max(math.sqrt(scatter) / total, least)
+    scatter = math.sqrt(used * float(np.square(beyond - share * whole).sum())) / total
+    if np.count_nonzero(beyond) >= _ENOUGH_SLICES and share < 1:
+        design_effect = max(1.0, scatter**2 * total / (share * (1 - share)))
     return LimitCheck(
         metric=limit.metric,
         limit=limit.value,
         value=1 - share if value_of_share else value,
-        margin=(allowed - share) / error,
-        standard_error=error,
+        margin=_share_margin(share, allowed, total / design_effect),
+        standard_error=max(scatter, math.sqrt(allowed * (1 - allowed) * design_effect / total)),
         sample=int(total),
     )
+
+
+def _share_margin(share: float, allowed: float, size: float) -> float:
+    """Return how surely a share of ``size`` independent trials lies below what is allowed.
+
+    The signed root of the likelihood ratio statistic, in standard normal units.
+    """
+    allowed = min(max(allowed, 1 / (size + 1)), 1 - 1 / (size + 1))
+    deviance = 0.0
+    if share > 0:
+        deviance += 2 * size * share * math.log(share / allowed)
+    if share < 1:
+        deviance += 2 * size * (1 - share) * math.log((1 - share) / (1 - allowed))
+    return math.copysign(math.sqrt(max(deviance, 0.0)), allowed - share)
+
+
+def _design_effect(parts: Sequence[Float64Array | Int64Array]) -> float:
+    """Return how many times the means of slices scatter as much as independent values would."""
+    parts = [part for part in parts if part.size]
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    variance = float(values.var()) if values.size else 0.0
+    if len(parts) < _ENOUGH_SLICES or not variance:
+        return 1.0
+    size = values.size / len(parts)
+    means = np.array([part.mean() for part in parts])
+    return float(min(max(means.var(ddof=1) * size / variance, 1.0), size))
 
 
 def _mean_check(

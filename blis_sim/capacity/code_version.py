@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from blis_sim.catalog.paths import data_root
 from blis_sim.version import package_version
 
@@ -18,12 +20,12 @@ _SHOWS_ONLY = {"cli", "report", "benchmark.py"}
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
-    """Return the package's version and a hash over its sources and shipped data.
+    """Return the package's version and a hash over its sources, shipped data and numpy.
 
-    Two results are interchangeable only when the same code answered, with the same tables:
-    ``0.1.0+1c9f3a5e7b20``. Read once in a process.
+    Two results are interchangeable only when the same code answered, with the same tables and
+    draws: ``0.1.0+1c9f3a5e7b20``. Read once in a process.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"numpy {np.__version__}".encode())
     for root, path in _files():
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())

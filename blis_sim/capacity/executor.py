@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from blis_sim.capacity.point_key import PointKeys
@@ -23,6 +27,8 @@ OnOutcome = Callable[[int, Outcome, bool], None]
 _LOCAL = "loky"
 _MOST_DEATHS = 2
 """Deaths of workers after which points are simulated in a worker of their own each."""
+_LOOK_S = 0.5
+"""How often a worker looks whether its parent is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +200,29 @@ class Executor:
                 parallel = joblib.Parallel(
                     return_as="generator_unordered", pre_dispatch="3*n_jobs"
                 )
-                yield from parallel(joblib.delayed(_answer)(key, point) for key, point in tasks)
+                parent = os.getpid() if backend.kind == _LOCAL else None
+                yield from parallel(
+                    joblib.delayed(_answer_to)(parent, key, point) for key, point in tasks
+                )
+
+
+def _answer_to(parent: int | None, key: str, point: Point) -> tuple[str, Outcome]:
+    """Answer in a worker; one of this machine does not outlive its parent."""
+    if parent is not None:
+        _end_without(parent)
+    return _answer(key, point)
+
+
+@lru_cache(maxsize=1)
+def _end_without(parent: int) -> None:
+    """Let this process end soon after its parent: nobody would read its results any more."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 def _answer(key: str, point: Point) -> tuple[str, Outcome]:

@@ -93,14 +93,21 @@ def parse_axis(
             f"workload.request_rate=2:40:2; got {text!r}"
         )
     path = path if path_of is None else path_of(path)
-    values: list[Any] = []
+    values: dict[str, Any] = {}  # each once; true and 1 are not the same
     for part in parts:
         matched = _RANGE.fullmatch(part)
         found = [_value(path, part, where)] if matched is None else _range(matched, where)
-        values += [value for value in found if value not in values]
+        for value in found:
+            values.setdefault(_spelled(value), value)
         if len(values) > MOST_POINTS:
             raise ConfigError(f"{where} {path} must have at most {MOST_POINTS:,} values; got more")
-    return axis(path, values)
+    return axis(path, list(values.values()))
+
+
+def _spelled(value: Any) -> str:
+    """Return a text that is the same for equal values: ``2`` and ``2.0``."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return repr(int(value) if is_whole else value)
 
 
 def split_list(listed: str) -> Iterator[str]:

@@ -53,9 +53,20 @@ class Limit:
         """Return the limit as people say it: ``p99 TTFT <= 500 ms``."""
         if self.is_goodput:
             return f"goodput >= {self.value:.4g} of requests"
+        return f"{self.short()} <= {self.value:g} ms"
+
+    def short(self) -> str:
+        """Return what is limited: ``p99 TTFT``."""
+        if self.is_goodput:
+            return "goodput"
         what = self.metric.partition("_")[0]
-        name = {"e2el": "E2E"}.get(self.tag, self.tag.upper())
-        return f"{what} {name} <= {self.value:g} ms"
+        return f"{what} {'E2E' if self.tag == 'e2el' else self.tag.upper()}"
+
+    def reached(self, value: float) -> str:
+        """Return a figure beside its limit: ``p99 TTFT 120 of 500 ms``."""
+        if self.is_goodput:
+            return f"goodput {100 * value:.4g} % (at least {100 * self.value:.4g} %)"
+        return f"{self.short()} {value:,.4g} of {self.value:g} ms"
 
 
 def parse_slo(text: str, where: str = "--slo") -> tuple[Limit, ...]:

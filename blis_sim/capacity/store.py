@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +40,7 @@ CREATE TABLE points (
     status TEXT NOT NULL,
     scenario TEXT NOT NULL,
     outcome TEXT NOT NULL,
+    digest TEXT NOT NULL,
     wall_s REAL NOT NULL,
     code_version TEXT NOT NULL,
     host TEXT NOT NULL,
@@ -60,7 +63,8 @@ CREATE TABLE members (
     key TEXT NOT NULL,
     labels TEXT NOT NULL,
     scenario TEXT NOT NULL,
-    PRIMARY KEY (study, key)
+    PRIMARY KEY (study, position),
+    UNIQUE (study, key, labels)
 );
 """
 
@@ -101,6 +105,8 @@ class ResultStore:
                 raise
         try:
             with self._explained():
+                # Bytes that were overwritten are found by what is in them, not by their code.
+                self._db.text_factory = partial(str, encoding="utf-8", errors="replace")
                 self._check(is_new=path is None, is_read_only=is_read_only)
                 if self._lock is not None:
                     self._db.execute("PRAGMA journal_mode = WAL")
@@ -137,26 +143,29 @@ class ResultStore:
                 part = list(keys[begin : begin + _KEYS_PER_QUERY])
                 marks = ",".join("?" * len(part))
                 rows = self._db.execute(
-                    f"SELECT key, outcome FROM points WHERE status != ? AND key IN ({marks})",
+                    "SELECT key, outcome, digest FROM points WHERE status != ? "
+                    f"AND key IN ({marks})",
                     [OutcomeStatus.FAILED.value, *part],
                 )
-                found |= {key: Outcome.from_json_dict(json.loads(text)) for key, text in rows}
+                found |= {key: _outcome(text, digest) for key, text, digest in rows}
         return found
 
     def put(self, key: str, point: Point, outcome: Outcome) -> None:
         """Keep the outcome of a point; when this returns it survives being killed."""
+        text = _json(outcome.to_json_dict())
         row = (
             key,
             outcome.status.value,
             _text(given_settings(point.scenario)),
-            _json(outcome.to_json_dict()),
+            text,
+            _digest(text),
             outcome.wall_s,
             code_version(),
             platform.node(),
             _now(),
         )
         with self._explained():
-            self._db.execute("INSERT OR REPLACE INTO points VALUES (?,?,?,?,?,?,?,?)", row)
+            self._db.execute("INSERT OR REPLACE INTO points VALUES (?,?,?,?,?,?,?,?,?)", row)
 
     def num_other_versions(self) -> int:
         """Return how many points other code has answered: they are kept, and not used."""
@@ -172,7 +181,7 @@ class ResultStore:
         """Return the number of the study that asks this; a new one unless it was asked before."""
         text, now = _text(asked), _now()
         digest = canonical_sha256({"kind": kind.value, "asked": asked})
-        with self._explained():
+        with self._explained(), self._transaction():
             self._db.execute(
                 "INSERT INTO studies (kind, name, asked, asked_sha256, code_version, created_at, "
                 "updated_at) VALUES (?,?,?,?,?,?,?) ON CONFLICT (asked_sha256) DO UPDATE SET "
@@ -186,10 +195,13 @@ class ResultStore:
         return int(number)
 
     def add_members(self, study: int, keys: Sequence[str], points: Sequence[Point]) -> None:
-        """Let points belong to a study, after those that do already; each counts once."""
+        """Let points belong to a study, after those that do already.
+
+        The same point counts once, unless it has other labels.
+        """
         with self._explained(), self._transaction():
             (begin,) = self._db.execute(
-                "SELECT count(*) FROM members WHERE study = ?", [study]
+                "SELECT coalesce(max(position) + 1, 0) FROM members WHERE study = ?", [study]
             ).fetchone()
             self._db.executemany(
                 "INSERT OR IGNORE INTO members VALUES (?,?,?,?,?)",
@@ -254,22 +266,22 @@ class ResultStore:
                 raise ConfigError(
                     f"{self.path} must hold {asked}; there: {there}; see blis results list"
                 )
-            points = tuple(self._points(int(row[0])))
-        return _study(row, points)
+            return _study(row, tuple(self._points(int(row[0]))))
 
     def _points(self, study: int) -> Iterator[StoredPoint]:
         rows = self._db.execute(
-            "SELECT m.key, m.labels, m.scenario, p.outcome, p.code_version, p.finished_at "
+            "SELECT m.key, m.labels, m.scenario, p.outcome, p.digest, p.code_version, "
+            "p.finished_at "
             "FROM members m LEFT JOIN points p ON p.key = m.key WHERE m.study = ? "
             "ORDER BY m.position",
             [study],
         )
-        for key, labels, scenario, outcome, version, finished_at in rows:
+        for key, labels, scenario, outcome, digest, version, finished_at in rows:
             yield StoredPoint(
                 key=key,
-                labels=json.loads(labels),
-                scenario=json.loads(scenario),
-                outcome=None if outcome is None else Outcome.from_json_dict(json.loads(outcome)),
+                labels=_read(labels),
+                scenario=_read(scenario),
+                outcome=None if outcome is None else _outcome(outcome, digest),
                 code_version=version or "",
                 finished_at=finished_at or "",
             )
@@ -336,8 +348,8 @@ def _study(row: Sequence[Any], points: tuple[StoredPoint, ...] = ()) -> Study:
         number=number,
         kind=StudyKind(kind),
         name=name,
-        asked=json.loads(asked),
-        answer=None if answer is None else json.loads(answer),
+        asked=_read(asked),
+        answer=None if answer is None else _read(answer),
         created_at=created_at,
         updated_at=updated_at,
         code_version=version,
@@ -393,18 +405,15 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
         )
     # On a disk that cannot be written the log of a store in use cannot be shared.
     for mode in ("mode=ro", "mode=ro&immutable=1"):
+        uri = f"{path.resolve().as_uri()}?{mode}"
+        db = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S, isolation_level=None)
         try:
-            db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?{mode}",
-                uri=True,
-                timeout=_PATIENCE_S,
-                isolation_level=None,
-            )
             db.execute("SELECT count(*) FROM sqlite_master")
-        except sqlite3.OperationalError as error:
-            problem: sqlite3.Error = error
         except sqlite3.Error as error:
-            raise ConfigError(_explain(path, error)) from error
+            db.close()
+            problem: sqlite3.Error = error
+            if not isinstance(error, sqlite3.OperationalError):
+                break
         else:
             return db
     raise ConfigError(_explain(path, problem)) from problem
@@ -421,6 +430,23 @@ def _explain(path: Path | None, error: Exception) -> str:
         f"--store must be an undamaged result store; got {path}: {reason}; it was left as it is; "
         "restore it from a copy, or choose another path"
     )
+
+
+def _outcome(text: str, digest: str) -> Outcome:
+    if _digest(text) != digest:
+        raise sqlite3.DatabaseError("a result is not what was written")
+    return Outcome.from_json_dict(_read(text))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise sqlite3.DatabaseError("a text is not what was written") from None
 
 
 def _text(value: Any) -> str:

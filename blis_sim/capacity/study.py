@@ -143,8 +143,9 @@ class Outcome:
 
     @classmethod
     def from_json_dict(cls, values: Mapping[str, Any]) -> Outcome:
-        """Return what `to_json_dict` was made of."""
-        return cls(**(dict(values) | {"status": OutcomeStatus(values["status"])}))
+        """Return what `to_json_dict` was made of; what other versions add is left out."""
+        known = {name: values[name] for name in cls.__slots__ if name in values}
+        return cls(**(known | {"status": OutcomeStatus(values["status"])}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ from blis_sim.cli import (
     gpus,
     import_spec,
     models,
+    plan,
+    report,
     results,
     run,
     step,
@@ -53,6 +55,8 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     kept.command("show", help=results.SHOW_HELP)(results.show)
     kept.command("export", help=results.EXPORT_HELP)(results.export)
     app.add_typer(kept, name="results")
+    app.command("report", help=report.HELP)(report.report)
+    app.command("plan", help=plan.HELP, add_help_option=False)(plan.make_plan(arguments))
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
@@ -133,6 +137,7 @@ def _flags_of(command: str) -> tuple[Flag, ...]:
         "run": run_flags,
         "compare": compare.compare_flags,
         "sweep": sweep.sweep_flags,
+        "plan": plan.plan_flags,
         "step": step.step_flags,
     }
     return tables[command]() if command in tables else ()
