@@ -24,6 +24,7 @@ from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.context import PoolContext, PriceContext, RunContext
 from blis_sim.metrics.result import Result, RunInfo, check_conservation
+from blis_sim.metrics.timeline import TimelineSettings
 from blis_sim.units import seconds_to_us, us_to_seconds
 from blis_sim.version import package_version
 
@@ -43,6 +44,7 @@ def simulate(
     timeseries_interval_s: float | None = None,
     percentiles: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
+    record_timeline: bool | TimelineSettings = False,
 ) -> Result:
     """Simulate a scenario.
 
@@ -59,6 +61,8 @@ def simulate(
         Percentiles (0..100) to report besides 50, 90, 95 and 99.
     progress : callable, optional
         Called now and then with (requests ended, simulated microseconds).
+    record_timeline : bool or TimelineSettings
+        Log what a timeline is drawn from, or that of a part of the run.
 
     Raises
     ------
@@ -74,6 +78,7 @@ def simulate(
         timeseries_interval_s=timeseries_interval_s,
         percentiles=percentiles,
         progress=progress,
+        record_timeline=record_timeline,
     )
 
 
@@ -86,6 +91,7 @@ def run(
     notices: Sequence[str] = (),
     record_decisions: bool = False,
     marks_s: Sequence[float] = (),
+    record_timeline: bool | TimelineSettings = False,
 ) -> Result:
     """Simulate a resolved scenario; the parameters are those of `simulate`.
 
@@ -93,7 +99,7 @@ def run(
     ----------
     resolved : Resolved
         From `resolve`.
-    timeseries_interval_s, percentiles, progress
+    timeseries_interval_s, percentiles, progress, record_timeline
         As for `simulate`.
     notices : sequence of str
         More notices for the result, before those of ``resolved``.
@@ -109,6 +115,7 @@ def run(
     clients = None if workload.is_open else workload.clients()
     load = workload if clients is None else clients
     marks_us = [seconds_to_us(mark_s) for mark_s in marks_s]
+    timeline = TimelineSettings() if record_timeline is True else record_timeline or None
     simulation: Simulation | ClusterSimulation
     if resolved.pools:
         simulation = ClusterSimulation(
@@ -119,6 +126,7 @@ def run(
             on_progress=progress,
             record_decisions=record_decisions,
             marks_us=marks_us,
+            timeline=timeline,
         )
     else:
         simulation = Simulation(
@@ -129,6 +137,7 @@ def run(
             sample_interval_us=_interval_us(timeseries_interval_s),
             on_progress=progress,
             marks_us=marks_us,
+            timeline=timeline,
         )
     with _rare_garbage_collection():
         data = simulation.run()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blis_sim.cluster.routing.base import Snapshot
+from blis_sim.engine.assembly import make_instance
 from blis_sim.engine.frontend import Frontend
-from blis_sim.engine.instance import Instance
-from blis_sim.engine.kv_cache import KVCache
-from blis_sim.engine.scheduler import Scheduler
 from blis_sim.latency.base import Batch, PrefillChunk
 
 if TYPE_CHECKING:
@@ -126,22 +124,8 @@ class Replica:
         """Generated here for requests that have left."""
         self._snapshot: Report | None = None
         self._cache_view: CachedBlocks | None = None
-        kv = KVCache(
-            engine.num_kv_blocks,
-            engine.block_size,
-            enable_prefix_caching=engine.enable_prefix_caching,
-        )
         self.frontend = Frontend()
-        self.instance = Instance(
-            env,
-            index,
-            Scheduler(engine.scheduler, kv),
-            pool.latency,
-            recorder,
-            self.frontend,
-            async_scheduling=engine.async_scheduling,
-            coalesce=engine.coalesce,
-        )
+        self.instance = make_instance(env, index, engine, pool.latency, recorder, self.frontend)
         self._tell_gone = on_gone
         self._live = LiveReport(self)
         self.instance.on_gone = self._gone

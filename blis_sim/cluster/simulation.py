@@ -17,8 +17,8 @@ from blis_sim.engine.marks import Marks
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
 from blis_sim.errors import InvariantError
-from blis_sim.metrics.recorder import Recorder
 from blis_sim.metrics.records import Decision, RunData, Status
+from blis_sim.metrics.timeline import make_recorder
 from blis_sim.units import seconds_to_us
 from blis_sim.workload.clients import FAR_US, Clients
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from blis_sim.cluster.config import ClusterConfig
     from blis_sim.config.cluster import RoutingSettings
+    from blis_sim.metrics.timeline import TimelineSettings
     from blis_sim.workload.request import RequestSpec
 
 _GATEWAY_KEY = order_key(Priority.GATEWAY)
@@ -75,6 +76,8 @@ class ClusterSimulation:
         Keep every choice of the router, with what the others scored.
     marks_us : sequence of int
         When to take snapshots of the books, ascending; those past a horizon are not taken.
+    timeline : TimelineSettings or None
+        Log what a timeline is drawn from.
     """
 
     def __init__(
@@ -87,10 +90,11 @@ class ClusterSimulation:
         on_progress: Callable[[int, int], None] | None = None,
         record_decisions: bool = False,
         marks_us: Sequence[int] = (),
+        timeline: TimelineSettings | None = None,
     ) -> None:
         self.config = config
         self.env = simpy.Environment(initial_time=0)
-        self.recorder = Recorder(on_progress)
+        self.recorder = make_recorder(timeline, on_progress)
         self.clients = requests if isinstance(requests, Clients) else None
         self._load = requests if isinstance(requests, Clients) else OpenLoad(requests)
         self.decisions: list[Decision] | None = [] if record_decisions else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from blis_sim.engine.instance import Instance
@@ -9,12 +10,15 @@ from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.scheduler import Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import simpy
 
     from blis_sim.engine.frontend import Frontend
     from blis_sim.engine.simulation import EngineConfig
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.recorder import Recorder
+    from blis_sim.metrics.timeline import InstanceLog
 
 
 def make_instance(
@@ -34,20 +38,36 @@ def make_instance(
     config : EngineConfig
         Its settings.
     """
-    kv = KVCache(
+    if recorder.timeline is None:
+        kv = KVCache(
+            config.num_kv_blocks,
+            config.block_size,
+            enable_prefix_caching=config.enable_prefix_caching,
+        )
+        kind: Callable[..., Instance] = partial(
+            Instance, scheduler=Scheduler(config.scheduler, kv)
+        )
+    else:
+        kind = _observed(config, recorder.timeline.add_instance())
+    return kind(
+        env=env,
+        index=index,
+        latency=latency,
+        recorder=recorder,
+        frontend=frontend,
+        async_scheduling=config.async_scheduling,
+        coalesce=config.coalesce,
+    )
+
+
+def _observed(config: EngineConfig, log: InstanceLog) -> Callable[..., Instance]:
+    from blis_sim.engine.observed import ObservedInstance, ObservedKVCache, ObservedScheduler
+
+    kv = ObservedKVCache(
+        log,
         config.num_kv_blocks,
         config.block_size,
         enable_prefix_caching=config.enable_prefix_caching,
     )
-    instance = Instance
-    scheduler = Scheduler(config.scheduler, kv)
-    return Instance(
-        env,
-        index,
-        Scheduler(config.scheduler, kv),
-        latency,
-        recorder,
-        frontend,
-        async_scheduling=config.async_scheduling,
-        coalesce=config.coalesce,
-    )
+    scheduler = ObservedScheduler(log, config.scheduler, kv)
+    return partial(ObservedInstance, log, kv, scheduler=scheduler)

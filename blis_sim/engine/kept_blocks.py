@@ -97,8 +97,7 @@ class KeptBlocks:
         self._release(victim, now_us, keep=True)
         victim.is_placed = False
         victim.num_computed_tokens = 0
-        victim.num_preemptions += 1
-        scheduler.num_preemptions += 1
+        scheduler.count_preemption(victim, now_us)
         return True
 
     def _release(self, request: Request, now_us: int, *, keep: bool) -> None:

@@ -53,7 +53,9 @@ class ObservedKVCache(KVCache):
         """Take blocks: all at one instant, or as announced."""
         super().allocate(num_blocks, moments_us)
         moments, self._moments = self._moments, []
-        for now_us, need in moments or ([(moments_us // num_blocks, num_blocks)] * (num_blocks > 0)):
+        if num_blocks and not moments:
+            moments = [(moments_us // num_blocks, num_blocks)]
+        for now_us, need in moments:
             self._log.add_blocks(now_us, need)
 
     def pin(self, request: Request, hit: Hit, now_us: int) -> None:

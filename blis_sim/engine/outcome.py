@@ -58,6 +58,7 @@ def run_data(
         slo_classes=recorder.slo_classes.names,
         tenants=recorder.tenants.names,
         reasons=recorder.reasons.names,
+        timeline=recorder.timeline,
     )
 
 

@@ -365,6 +365,11 @@ class Scheduler:
             self.kv.forget(request)
         request.state = ENDED
 
+    def count_preemption(self, victim: Request, now_us: int) -> None:
+        """Count a request that has lost its blocks: it ran, or waited with its prompt's."""
+        victim.num_preemptions += 1
+        self.num_preemptions += 1
+
     def note_waiting(self) -> None:
         """Note the length of the waiting queue, which has just grown."""
         num_waiting = len(self.waiting.requests)

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import simpy
 
+from blis_sim.engine.assembly import make_instance
 from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.clock import Moment, Priority, call_at, order_key
 from blis_sim.engine.frontend import FAR_US, Frontend, StreamFrontend
-from blis_sim.engine.instance import Instance
-from blis_sim.engine.kv_cache import KVCache
 from blis_sim.engine.marks import Marks
 from blis_sim.engine.outcome import run_data, time_series
 from blis_sim.engine.request import Request, State
-from blis_sim.engine.scheduler import Scheduler
-from blis_sim.metrics.recorder import Recorder
 from blis_sim.metrics.records import Status
+from blis_sim.metrics.timeline import make_recorder
 from blis_sim.workload.clients import Clients
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.records import RunData
+    from blis_sim.metrics.timeline import TimelineSettings
     from blis_sim.workload.request import RequestSpec
 
 
@@ -59,6 +58,8 @@ class Simulation:
         Called now and then with (requests ended, simulated us).
     marks_us : sequence of int
         When to take snapshots of the books, ascending; those past a horizon are not taken.
+    timeline : TimelineSettings or None
+        Log what a timeline is drawn from.
     """
 
     def __init__(
@@ -71,16 +72,12 @@ class Simulation:
         sample_interval_us: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         marks_us: Sequence[int] = (),
+        timeline: TimelineSettings | None = None,
     ) -> None:
         self.config = config
         self.latency = latency
         self.env = simpy.Environment(initial_time=0)
-        self.recorder = Recorder(on_progress)
-        kv = KVCache(
-            config.num_kv_blocks,
-            config.block_size,
-            enable_prefix_caching=config.enable_prefix_caching,
-        )
+        self.recorder = make_recorder(timeline, on_progress)
         self.clients = requests if isinstance(requests, Clients) else None
         if isinstance(requests, Clients):
             self.frontend = Frontend()
@@ -88,16 +85,7 @@ class Simulation:
             self.frontend = StreamFrontend(
                 requests, latency, self._accept, config.scheduler.max_model_len, horizon_us
             )
-        self.instance = Instance(
-            self.env,
-            0,
-            Scheduler(config.scheduler, kv),
-            latency,
-            self.recorder,
-            self.frontend,
-            async_scheduling=config.async_scheduling,
-            coalesce=config.coalesce,
-        )
+        self.instance = make_instance(self.env, 0, config, latency, self.recorder, self.frontend)
         if self.clients is not None:
             self.instance.on_end = self._tell
             self.instance.is_watched = True

@@ -131,7 +131,7 @@ class Walk:
         scheduler.running_us += now_us
         scheduler.waiting_us -= now_us
         victim.num_computed_tokens = 0
-        victim.num_preemptions += 1
+        scheduler.count_preemption(victim, now_us)
         if in_flight is not None and victim.yields_in(in_flight.step):
             victim.last_step = in_flight.step
         else:
@@ -140,7 +140,6 @@ class Walk:
         scheduler.waiting.push_preempted(victim)
         scheduler.note_waiting()
         self._num_victims += 1
-        scheduler.num_preemptions += 1
 
     def _pause(self, request: Request) -> None:
         """Note when a request that gets no token in this step had its latest one."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from blis_sim.engine.decode_run import DecodeRun
     from blis_sim.engine.request import Request
     from blis_sim.metrics.records import Int64Array
+    from blis_sim.metrics.timeline import Timeline
 
 _SPEC_COLUMNS = ("request_id", "arrival_us", "prompt_tokens", "priority")
 """Columns that are a field of the request's spec."""
@@ -75,6 +76,9 @@ class Recorder:
     on_progress : callable or None
         Called now and then with (requests ended, arrival of the latest in us).
     """
+
+    timeline: Timeline | None = None
+    """Where instances log what a timeline is drawn from; None = nowhere."""
 
     def __init__(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         self.num_ended = 0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from blis_sim.metrics.timeline import Timeline
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -236,3 +240,5 @@ class RunData:
     """None unless they were asked for."""
     marks: list[Mark] = field(default_factory=list)
     """In order of time; empty unless they were asked for."""
+    timeline: Timeline | None = None
+    """None unless one was asked for."""

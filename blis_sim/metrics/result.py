@@ -27,6 +27,7 @@ from blis_sim.metrics.definitions import (
 from blis_sim.metrics.measured import Measured
 from blis_sim.metrics.plain import canonical_sha256, to_plain
 from blis_sim.metrics.records import RunData
+from blis_sim.metrics.timeline import step_columns
 from blis_sim.metrics.window import window_of
 
 if TYPE_CHECKING:
@@ -113,6 +114,12 @@ class Result:
     def decisions(self) -> pd.DataFrame | None:
         """One row per decision of the router and candidate, or None when they were not kept."""
         columns = decision_columns(self.run)
+        return None if columns is None else to_frame(columns)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame | None:
+        """One row per engine step of the timeline, or None when none was recorded."""
+        columns = step_columns(self.run)
         return None if columns is None else to_frame(columns)
 
     @cached_property

@@ -231,15 +231,23 @@ class TimelineRecorder(Recorder):
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(on_progress)
-        self.timeline = Timeline(settings)
+        self.timeline: Timeline = Timeline(settings)
 
     def end(self, request: Request) -> None:
         """Record a request that ended, and when its client left if that ended it."""
         super().end(request)
         deadline_us = request.abort_deadline_us
         if deadline_us is not None and request.status in {Status.ABORTED, Status.TIMED_OUT}:
-            assert self.timeline is not None
             self.timeline.deadlines_us[request.request_id] = deadline_us
+
+
+def make_recorder(
+    timeline: TimelineSettings | None, on_progress: Callable[[int, int], None] | None
+) -> Recorder:
+    """Return a recorder, one for a timeline where it is wanted."""
+    if timeline is None:
+        return Recorder(on_progress)
+    return TimelineRecorder(timeline, on_progress)
 
 
 def rows(log: array[int], width: int) -> Int64Array:

@@ -20,7 +20,7 @@ def window_of(run: RunData) -> RunData:
 
     Requests count that arrived in between, whenever they ended; gaps between tokens, steps and
     integrals count where they ended in between. Peaks are those from the start of the run to
-    the last mark. Samples and scaling events are left out.
+    the last mark. Samples, scaling events and a timeline are left out.
 
     Raises
     ------
@@ -51,6 +51,7 @@ def window_of(run: RunData) -> RunData:
         timeseries=None,
         scaling=[],
         decisions=None,
+        timeline=None,
         marks=[],
     )
 

@@ -25,6 +25,7 @@ from blis_sim.latency.blackbox import BlackboxModel
 from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
 from blis_sim.metrics.conservation import check_conservation
 from blis_sim.metrics.records import ABSENT, RunData, Status
+from blis_sim.metrics.timeline import TimelineSettings
 from blis_sim.workload.request import RequestSpec
 
 fixed = hypothesis_settings(derandomize=True, deadline=None)
@@ -97,6 +98,7 @@ def make_simulation(
     latency: LatencyModel | None = None,
     horizon_us: int | None = None,
     sample_interval_us: int | None = None,
+    timeline: TimelineSettings | None = None,
     **engine: Any,
 ) -> Simulation:
     return Simulation(
@@ -105,6 +107,7 @@ def make_simulation(
         requests,
         horizon_us=horizon_us,
         sample_interval_us=sample_interval_us,
+        timeline=timeline,
     )
 
 
