@@ -36,7 +36,7 @@ def study_flags() -> tuple[Flag, ...]:
             names=("--jobs", "-j"),
             metavar="N",
             panel=PANEL,
-            parse=count,
+            parse=at_least_one,
             help="Simulations at a time (one per processor).",
         ),
         Flag(
@@ -67,6 +67,14 @@ def dry_run_flag(text: str) -> Flag:
     return replace(flag, panel=PANEL, help=text)
 
 
+def at_least_one(typed: str, flag: str) -> int:
+    """Return a whole number >= 1."""
+    number = count(typed, flag)
+    if number < 1:
+        raise ConfigError(f"{flag} must be at least 1; got {typed}")
+    return number
+
+
 def store_path(options: Mapping[str, Any]) -> Path | None:
     """Return where results are kept; None = nowhere."""
     from blis_sim.capacity.store import DEFAULT_PATH
@@ -82,7 +90,7 @@ def backend_of(options: Mapping[str, Any]) -> Backend:
     """Return where simulations run."""
     from blis_sim.capacity.executor import default_jobs, parse_backend
 
-    num_jobs = options.get("--jobs") or default_jobs()
+    num_jobs = options["--jobs"] if "--jobs" in options else default_jobs()
     backend = parse_backend(options.get("--backend", "loky"), num_jobs)
     if "--jobs" in options and backend.kind != "loky":
         raise ConfigError(

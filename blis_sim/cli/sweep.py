@@ -11,6 +11,7 @@ from blis_sim.cli.common import EXIT_FAILED, note, out
 from blis_sim.cli.flag_command import STDOUT, make_command, own_options, read_settings, write_text
 from blis_sim.cli.flags import Flag, Typed
 from blis_sim.cli.study_flags import (
+    at_least_one,
     backend_of,
     dry_run_flag,
     opened_store,
@@ -19,7 +20,6 @@ from blis_sim.cli.study_flags import (
     store_path,
     study_flags,
 )
-from blis_sim.cli.values import count
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def sweep_flags() -> tuple[Flag, ...]:
             names=("--replications", "--num-runs"),
             metavar="N",
             panel=_PANEL,
-            parse=count,
+            parse=at_least_one,
             help="Runs of each combination, with seeds one after the other (1).",
         ),
         Flag(
@@ -98,6 +98,7 @@ def make_sweep(arguments: Sequence[str]) -> Callable[..., None]:
 def _run(typed: Sequence[Typed]) -> None:
     import typer
 
+    from blis_sim.capacity.study import OutcomeStatus
     from blis_sim.cli.sweep_points import read_axes, read_records, sweep_points
     from blis_sim.report.sweep_table import check_metrics, render_sweep
 
@@ -127,7 +128,11 @@ def _run(typed: Sequence[Typed]) -> None:
     _write(rows, options)
     if not is_quiet and STDOUT not in {options.get("--json"), options.get("--csv")}:
         out(render_sweep(rows, limits, metrics))
-    if not any(row.is_done for row in rows):
+    outcomes = [outcome for row in rows for outcome in row.outcomes]
+    num_failed = sum(outcome.status is OutcomeStatus.FAILED for outcome in outcomes)
+    if num_failed:
+        note(f"{num_failed} of {len(outcomes)} points failed: the same command tries them again")
+    if num_failed or not any(row.is_done for row in rows):
         raise typer.Exit(EXIT_FAILED)
 
 
