@@ -9,24 +9,27 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from blis_sim.capacity.point_key import PointKeys
 from blis_sim.capacity.store import ResultStore
 from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
-from blis_sim.errors import ConfigError, MissingExtraError, SimulationError
+from blis_sim.errors import BlisError, ConfigError, MissingExtraError, SimulationError
 
 OnOutcome = Callable[[int, Outcome, bool], None]
 """Number of the point, its outcome, whether it was in the store."""
 _LOCAL = "loky"
 _MOST_DEATHS = 2
-"""Deaths of workers after which points are simulated in a worker of their own each."""
+"""Deaths of workers after which few points are simulated at a time: one more, and each of
+these has a worker of its own."""
 _LOOK_S = 0.5
 """How often a worker looks whether its parent is still there."""
 
@@ -148,22 +151,22 @@ class Executor:
             for key, point in points.items():
                 yield _answer(key, point)
             return
-        left = dict(points)
+        left, num_deaths, size = dict(points), 0, len(points)
         while left:
+            part = dict(islice(left.items(), size))
             try:
-                for key, outcome in self._in_parallel(left):
-                    del left[key]
+                for key, outcome in self._in_parallel(part):
+                    del left[key], part[key]
                     yield key, outcome
-            except _worker_deaths() as error:
+            except _worker_deaths():
                 self.num_deaths += 1
-                if self._backend.kind != _LOCAL:
-                    raise SimulationError(
-                        f"the workers of {self._backend.kind} must stay alive; one died: {error}; "
-                        "what is stored is kept: run the same command again"
-                    ) from None
-                if self.num_deaths >= _MOST_DEATHS:
-                    yield from self._one_by_one(left)
-                    return
+                num_deaths += 1
+                if num_deaths > _MOST_DEATHS:
+                    for key in part:
+                        del left[key]
+                    yield from self._one_by_one(part)
+                elif num_deaths == _MOST_DEATHS:
+                    size = 2 * self._backend.num_jobs
 
     def _one_by_one(self, points: dict[str, Point]) -> Iterator[tuple[str, Outcome]]:
         """Simulate each point in a worker that nobody shares: a death is then its own."""
@@ -193,17 +196,33 @@ class Executor:
         import joblib
 
         backend, tasks = self._backend, list(points.items())
-        with _connected(backend) as options:
+        with _explained(backend), _connected(backend) as options:
             # At least two jobs: with one, joblib would work in this process.
             jobs = max(2, min(backend.num_jobs, len(points))) if backend.kind == _LOCAL else -1
             with joblib.parallel_config(n_jobs=jobs, **options):
+                # Loky's own queue holds as many: what waits elsewhere it cannot take back.
                 parallel = joblib.Parallel(
-                    return_as="generator_unordered", pre_dispatch="3*n_jobs"
+                    return_as="generator_unordered", pre_dispatch="2*n_jobs"
                 )
                 parent = os.getpid() if backend.kind == _LOCAL else None
-                yield from parallel(
-                    joblib.delayed(_answer_to)(parent, key, point) for key, point in tasks
-                )
+                with _no_interrupts():
+                    answers = parallel(
+                        joblib.delayed(_answer_to)(parent, key, point) for key, point in tasks
+                    )
+                yield from answers
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Let workers be started that Ctrl-C does not reach: this process ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a new program inherits that
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _answer_to(parent: int | None, key: str, point: Point) -> tuple[str, Outcome]:
@@ -242,6 +261,23 @@ def _worker_deaths() -> tuple[type[BaseException], ...]:
 
 
 @contextmanager
+def _explained(backend: Backend) -> Iterator[None]:
+    """Turn what a cluster complains about into one line."""
+    try:
+        yield
+    except BlisError:
+        raise
+    except Exception as error:
+        if backend.kind == _LOCAL:
+            raise
+        raise SimulationError(
+            f"the {backend.kind} cluster must stay up, with blis-sim installed on its workers; "
+            f"got {type(error).__name__}: {error}; what is stored is kept: mend that and run the "
+            "same command again"
+        ) from error
+
+
+@contextmanager
 def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
     """Give joblib's options for a backend; a connection lasts as long as the context."""
     if backend.kind == "dask":
@@ -250,7 +286,7 @@ def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
             client = distributed.Client(backend.address or None, timeout="10s")
         except (OSError, ValueError) as error:
             raise ConfigError(_unreachable(backend, error)) from None
-        with client:
+        with _silent("distributed"), client:
             yield {"backend": "dask"}
     elif backend.kind == "ray":
         ray = _import("ray", "ray")
@@ -268,6 +304,18 @@ def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
         yield {"backend": "ray"}
     else:
         yield {"backend": _LOCAL}
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keep a package from logging what is raised as an error, too."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _unreachable(backend: Backend, error: Exception) -> str:
