@@ -286,7 +286,7 @@ def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
             client = distributed.Client(backend.address or None, timeout="10s")
         except (OSError, ValueError) as error:
             raise ConfigError(_unreachable(backend, error)) from None
-        with _silent("distributed"), client:
+        with _silent("distributed", "distributed.client"), client:
             yield {"backend": "dask"}
     elif backend.kind == "ray":
         ray = _import("ray", "ray")
@@ -307,15 +307,17 @@ def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _silent(name: str) -> Iterator[None]:
+def _silent(*names: str) -> Iterator[None]:
     """Keep a package from logging what is raised as an error, too."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _unreachable(backend: Backend, error: Exception) -> str:
