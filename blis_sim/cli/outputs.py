@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blis_sim.cli.timeline_output import timeline_path, timeline_settings
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.engine.resolved import Resolved
     from blis_sim.metrics.result import Result
+    from blis_sim.metrics.timeline import TimelineSettings
     from blis_sim.report.columns_file import RunTable
 
 STDOUT = "-"
@@ -45,6 +47,8 @@ class Outputs:
         How often to sample; None = not at all.
     records_decisions : bool
         Whether every decision of the gateway is kept.
+    timeline : TimelineSettings or None
+        Which part of the run is logged for a timeline; None = nothing is.
     """
 
     files: list[Output] = field(default_factory=list)
@@ -52,6 +56,7 @@ class Outputs:
     detailed: bool = False
     timeseries_interval_s: float | None = None
     records_decisions: bool = False
+    timeline: TimelineSettings | None = None
 
     def check_inputs(self, inputs: Iterable[Path]) -> None:
         """Raise ConfigError where a file to write is one that is read."""
@@ -95,6 +100,7 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
         )
     detailed = "--save-detailed" in options
     files = [*_json_files(options, resolved, detailed), *_table_files(options)]
+    files += (Output("--timeline-out", p, _write_timeline) for p in timeline_path(options))
     _check_distinct(files)
     interval_s = None
     if "--timeseries-out" in options:
@@ -105,6 +111,7 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
         detailed=detailed,
         timeseries_interval_s=interval_s,
         records_decisions="--decisions-out" in options,
+        timeline=timeline_settings(options, resolved),
     )
 
 
@@ -114,6 +121,8 @@ def _check_companions(options: Mapping[str, Any]) -> None:
         ("--result-dir", ("--save-result",)),
         ("--result-filename", ("--save-result",)),
         ("--save-detailed", ("--save-result", "--json")),
+        ("--timeline-from", ("--timeline-out",)),
+        ("--timeline-duration", ("--timeline-out",)),
     ):
         if flag in options and not any(other in options for other in companions):
             raise ConfigError(f"{flag} must be given with {' or '.join(companions)}; got it alone")
@@ -151,6 +160,12 @@ def _table_files(options: Mapping[str, Any]) -> Iterable[Output]:
             path = Path(options[table.flag])
             table.check(path)
             yield Output(table.flag, path, partial(_write_table, table))
+
+
+def _write_timeline(result: Result, path: Path) -> None:
+    from blis_sim.report.timeline_file import write_timeline
+
+    write_timeline(result, path)
 
 
 def _write_table(table: RunTable, result: Result, path: Path) -> None:

@@ -116,6 +116,7 @@ def _simulate(
             progress=progress,
             notices=notices,
             record_decisions=outputs.records_decisions,
+            record_timeline=outputs.timeline or False,
         )
 
 

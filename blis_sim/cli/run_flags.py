@@ -109,6 +109,14 @@ def _result_flags() -> tuple[Flag, ...]:
             "Write what the router chose for each request, and what the others scored, as above.",
         ),
         row("--timeseries-interval", "", "TIME", "How often to sample them (1s).", duration_s),
+        row(
+            "--timeline-out",
+            "",
+            "FILE",
+            "Write every engine step and request for ui.perfetto.dev: .json or .json.gz.",
+        ),
+        row("--timeline-from", "", "TIME", "Where that begins (0s).", duration_s),
+        row("--timeline-duration", "", "TIME", "How long it is (to the end).", duration_s),
         row("--results-path", "", "FILE", "Write JSON in the layout of BLIS."),
         switch(
             names=("--save-result",), help="Write JSON into a folder, as vllm bench serve does."

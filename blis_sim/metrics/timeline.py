@@ -6,7 +6,6 @@ they do not say: the steps, who got a seat again and lost it, and how many block
 
 from __future__ import annotations
 
-import math
 from array import array
 from dataclasses import dataclass
 from enum import IntEnum
@@ -101,9 +100,9 @@ class TimelineSettings:
         """
         if num_events > self.max_events:
             raise ConfigError(
-                f"a timeline must have at most {self.max_events:,} events; got more, from "
-                f"{self.from_s:g} s to {math.ceil(us_to_seconds(until_us) * 1e3) / 1e3:g} s "
-                "of simulated time; show less with --timeline-from and --timeline-duration"
+                f"a timeline must have at most {self.max_events:,} events; got at least "
+                f"{num_events:,} from {self.from_s:g} s to {us_to_seconds(until_us):.6g} s of "
+                "simulated time; show less with --timeline-from and --timeline-duration"
             )
 
 

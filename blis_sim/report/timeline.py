@@ -10,25 +10,17 @@ What overlaps the timeline is shown whole; counters begin with what they were at
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import heappop, heappush
+from itertools import islice
 from typing import Any, NamedTuple
 
 from blis_sim.errors import SimulationError
-from blis_sim.metrics.columns import Column, request_columns
 from blis_sim.metrics.records import RunData, Status
 from blis_sim.metrics.result import Result
 from blis_sim.metrics.timeline import STEP_KINDS, InstanceLog, Timeline, rows
+from blis_sim.report.request_lanes import Labels, Lanes
 from blis_sim.report.request_stories import TURNED_AWAY, Stories, Story
 
 Event = dict[str, Any]
-
-_SHOWN = (
-    *("prompt_tokens", "output_tokens", "cached_tokens", "status", "ttft_ms", "e2e_ms"),
-    *("instance", "prefill_instance", "slo_class", "tenant", "reason"),
-)
-"""Columns of ``--requests-out`` that a request's event carries, where they have a value."""
-_STEPS = 1
-"""Track of the engine steps in the process of an instance."""
 
 
 def timeline_events(result: Result) -> Iterator[Event]:
@@ -48,10 +40,11 @@ def timeline_events(result: Result) -> Iterator[Event]:
             "not; run again with record_timeline"
         )
     settings = timeline.settings
-    for number, event in enumerate(_Drawing(result, timeline).events(), 1):
-        if number > settings.max_events:
-            settings.check_events(number, min(settings.until_us, result.run.end_us))
-        yield event
+    events = _Drawing(result, timeline).events()
+    yield from islice(events, settings.max_events)
+    num_more = sum(1 for _ in events)
+    end_us = min(settings.until_us, result.run.end_us)
+    settings.check_events(num_more and settings.max_events + num_more, end_us)
 
 
 def other_data(result: Result) -> dict[str, Any]:
@@ -101,6 +94,10 @@ class _Drawing:
         self._num_instances = len(timeline.instances)
         self._requests_pid = self._num_instances + 1
         self._gateway_pid = self._num_instances + 2
+        # Numbers of tracks are those of nothing else: viewers name them by it. The steps of an
+        # instance are the main track of its process.
+        self._first_tid = self._gateway_pid + 1
+        self._turned_away_tid = self._first_tid + len(self._run.pools)
         self._stories: list[Story] = []
 
     def _overlaps(self, start_us: int, end_us: int) -> bool:
@@ -115,29 +112,28 @@ class _Drawing:
                 self._stories.append(story)
                 num_events += 1 + len(story.phases) + len(story.preemptions)
                 self._timeline.settings.check_events(num_events, story.start_us)
+        self._stories.sort(key=lambda story: story.start_us)
         if self._run.pools:
             yield from self._cluster()
         for number, log in enumerate(self._timeline.instances):
+            if not self._exists(number):
+                continue
             yield from self._names(number + 1, self._instance_name(number), number + 1)
-            yield _name("thread_name", number + 1, _STEPS, "engine steps")
+            yield _name("thread_name", (number + 1, number + 1), "engine steps")
             yield from self._life(number)
             yield from self._steps(number + 1, log)
             yield from self._blocks(number, log)
-            moves = [(m.time_us, (m.num_running, m.num_waiting)) for m in stories.moves[number]]
-            yield from self._counter(number + 1, "requests", ("running", "waiting"), moves)
+            moves = ((m.time_us, (m.num_running, m.num_waiting)) for m in stories.moves[number])
+            changes = [(0, (0, 0)), *moves]
+            yield from self._counter(number + 1, "requests", ("running", "waiting"), changes)
         yield from self._requests()
 
     # -- instances ------------------------------------------------------------
 
     def _names(self, pid: int, name: str, place: int) -> Iterator[Event]:
-        yield _name("process_name", pid, 0, name)
-        yield {
-            "name": "process_sort_index",
-            "ph": "M",
-            "pid": pid,
-            "tid": 0,
-            "args": {"sort_index": place},
-        }
+        yield {"name": "process_name", "ph": "M", "pid": pid, "args": {"name": name}}
+        index = {"sort_index": place}
+        yield {"name": "process_sort_index", "ph": "M", "pid": pid, "args": index}
 
     def _instance_name(self, number: int) -> str:
         context, run = self._context, self._run
@@ -149,6 +145,14 @@ class _Drawing:
             f"instance {number} (pool {pool.name}, {role}{pool.gpu} TP {pool.gpus_per_instance})"
         )
 
+    def _exists(self, number: int) -> bool:
+        """Return whether an instance exists at any time of the timeline."""
+        if not self._run.pools:
+            return True
+        record = self._run.instances[number]
+        end_us = self._run.end_us if record.stopped_us is None else record.stopped_us
+        return self._overlaps(record.started_us, max(record.started_us, end_us))
+
     def _life(self, number: int) -> Iterator[Event]:
         """Yield when an instance came and went that has not always been there."""
         if not self._run.pools:
@@ -159,7 +163,7 @@ class _Drawing:
             moments = [("started", record.started_us), ("ready", record.ready_us), *moments]
         for name, at_us in moments:
             if at_us is not None and at_us <= self._run.end_us:
-                yield from self._instant(name, at_us, number + 1, _STEPS)
+                yield from self._instant(name, at_us, (number + 1, number + 1))
 
     def _steps(self, pid: int, log: InstanceLog) -> Iterator[Event]:
         for start_us, end_us, prompt, decodes, requests, context in rows(log.steps, 6).tolist():
@@ -171,7 +175,7 @@ class _Drawing:
                 "ts": start_us,
                 "dur": end_us - start_us,
                 "pid": pid,
-                "tid": _STEPS,
+                "tid": pid,
                 "args": {
                     "prefill_tokens": prompt,
                     "decode_tokens": decodes,
@@ -226,15 +230,15 @@ class _Drawing:
             yield _count(pid, name, time_us, dict(zip(parts, values, strict=True)))
 
     def _instant(
-        self, name: str, at_us: int, pid: int, tid: int, args: dict[str, Any] | None = None
+        self, name: str, at_us: int, track: tuple[int, int], args: dict[str, Any] | None = None
     ) -> Iterator[Event]:
         if self._from_us <= at_us < self._until_us:
             yield {
                 "name": name,
                 "ph": "i",
                 "ts": at_us,
-                "pid": pid,
-                "tid": tid,
+                "pid": track[0],
+                "tid": track[1],
                 "s": "t",
                 "args": args or {},
             }
@@ -253,18 +257,18 @@ class _Drawing:
         yield from self._counter(pid, "gateway queue", ("requests",), waits)
         if not run.scaling:
             return
-        for tid, pool in enumerate(run.pools, 1):
-            events = [event for event in run.scaling if event.pool == tid - 1]
+        for number, pool in enumerate(run.pools):
+            events = [event for event in run.scaling if event.pool == number]
             if not events:
                 continue
-            yield _name("thread_name", pid, tid, f"autoscaler of {pool.name}")
+            track = (pid, self._first_tid + number)
+            yield _name("thread_name", track, f"autoscaler of {pool.name}")
             for event in events:
                 args = {"before": event.before, "after": event.after, "measured": event.measured}
                 name = f"{pool.name}: {event.before} to {event.after} instances"
-                yield from self._instant(name, event.time_us, pid, tid, args)
-            yield from self._counter(
-                pid, f"instances of {pool.name}", ("ready",), self._ready(tid - 1)
-            )
+                yield from self._instant(name, event.time_us, track, args)
+            name = f"instances of {pool.name}"
+            yield from self._counter(pid, name, ("ready",), self._ready(number))
 
     def _stories_with_gateway(self) -> Iterator[Story]:
         for story in self._stories:
@@ -286,92 +290,40 @@ class _Drawing:
     def _requests(self) -> Iterator[Event]:
         pid = self._requests_pid
         yield from self._names(pid, "requests", pid)
-        shown = _Shown(self._run)
-        lanes = _Lanes()
+        shown = Labels(self._run)
+        lanes = Lanes()
         for story in self._stories:
             lane = lanes.take(story.start_us, story.end_us)
+            track = (pid, self._turned_away_tid + lane)
+            span_us = (story.start_us, story.end_us)
             request_id = int(self._run.requests.request_id[story.row])
-            yield _slice(
-                f"request {request_id}",
-                (story.start_us, story.end_us),
-                (pid, lane),
-                shown.of(story.row),
-            )
-            for name, start_us, end_us, instance in story.phases:
-                args = {} if instance is None else {"instance": instance}
-                yield _slice(name, (start_us, end_us), (pid, lane), args)
+            yield _slice(f"request {request_id}", span_us, track, shown.of(story.row))
+            for name, start_us, end_us, where in story.phases:
+                args = {} if where is None else {"instance": where}
+                yield _slice(name, (start_us, end_us), track, args)
             for at_us, instance in story.preemptions:
-                yield from self._instant("preempted", at_us, pid, lane, {"instance": instance})
-        yield from self._turned_away(shown, lanes.num_lanes + 1)
+                yield from self._instant("preempted", at_us, track, {"instance": instance})
+        yield from self._turned_away(shown)
         for lane in range(1, lanes.num_lanes + 1):
-            yield _name("thread_name", pid, lane, f"lane {lane}")
+            yield _name("thread_name", (pid, self._turned_away_tid + lane), f"lane {lane}")
 
-    def _turned_away(self, shown: _Shown, lane: int) -> Iterator[Event]:
+    def _turned_away(self, shown: Labels) -> Iterator[Event]:
         """Yield who was rejected or dropped, at their arrival."""
         columns = self._run.requests
+        track = (self._requests_pid, self._turned_away_tid)
         is_first = True
         for row, status in enumerate(columns.status.tolist()):
             arrival_us = int(columns.arrival_us[row])
             if status in TURNED_AWAY and self._overlaps(arrival_us, arrival_us):
                 if is_first:
-                    yield _name("thread_name", self._requests_pid, lane, "turned away")
+                    yield _name("thread_name", track, "turned away")
                     is_first = False
                 name = f"request {int(columns.request_id[row])}: {Status(status).name.lower()}"
-                args = shown.of(row)
-                yield from self._instant(name, arrival_us, self._requests_pid, lane, args)
+                yield from self._instant(name, arrival_us, track, shown.of(row))
 
 
-class _Shown:
-    """What a request's event says about it: cells of ``--requests-out``.
-
-    Parameters
-    ----------
-    run : RunData
-        Whose requests.
-    """
-
-    def __init__(self, run: RunData) -> None:
-        columns = {column.name: column for column in request_columns(run)}
-        self._columns = [columns[name] for name in _SHOWN]
-
-    def of(self, row: int) -> dict[str, Any]:
-        """Return the values that one request has, by name."""
-        return {
-            column.name: _cell(column, row)
-            for column in self._columns
-            if column.present is None or column.present[row]
-        }
-
-
-def _cell(column: Column, row: int) -> int | float | str:
-    value = int(column.data[row])
-    if column.labels is not None:
-        return column.labels[value]
-    return value / 10**column.decimals if column.decimals else value
-
-
-class _Lanes:
-    """Tracks of the requests: each takes the first one that is free."""
-
-    def __init__(self) -> None:
-        self.num_lanes = 0
-        self._free: list[int] = []
-        self._taken: list[tuple[int, int]] = []
-
-    def take(self, start_us: int, end_us: int) -> int:
-        """Return the lane of a request; the requests come in order of their arrival."""
-        while self._taken and self._taken[0][0] <= start_us:
-            heappush(self._free, heappop(self._taken)[1])
-        if self._free:
-            lane = heappop(self._free)
-        else:
-            self.num_lanes = lane = self.num_lanes + 1
-        heappush(self._taken, (end_us, lane))
-        return lane
-
-
-def _name(kind: str, pid: int, tid: int, name: str) -> Event:
-    return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
+def _name(kind: str, track: tuple[int, int], name: str) -> Event:
+    return {"name": kind, "ph": "M", "pid": track[0], "tid": track[1], "args": {"name": name}}
 
 
 def _count(pid: int, name: str, time_us: int, values: dict[str, Any]) -> Event:

@@ -98,6 +98,7 @@ def lanes_of(events: Iterable[Event], pid: int) -> list[tuple[Event, list[Event]
 def check_requests(events: list[Event], run: RunData, token_us: list[int]) -> None:
     """The phases of a request fill its time and agree with its columns."""
     wanted = [row for row in rows(run) if row.status not in TURNED_AWAY]
+    wanted.sort(key=lambda row: row.arrival_us)
     found = lanes_of(events, len(run.counters) + 1)
     assert len(found) == len(wanted)
     for row, (whole, phases, instants) in zip(wanted, found, strict=True):
