@@ -124,9 +124,10 @@ class Plan:
             if best.usd_per_million_output_tokens is not None:
                 cost += f", {best.usd_per_million_output_tokens:.3g} USD per million output tokens"
         checked = next((v for v in self.verifications if v.model == model), None)
+        headroom = 100 * (best.headroom_frac or 0)
         return (
             f"{name} at {self.target_rate:g} requests/s: {best.num_replicas} x {where} "
-            f"({best.num_gpus} GPUs, {cost}) with {100 * (best.headroom_frac or 0):.0f} % "
+            f"({best.num_gpus} GPU{'s' * (best.num_gpus != 1)}, {cost}) with {headroom:.0f} % "
             f"headroom; {best.binds} binds first"
             + (f"; {checked.words()}" if checked is not None else "")
             + "."
@@ -347,7 +348,7 @@ def _binding(search: CandidateSearch, limits: tuple[Limit, ...]) -> str:
     beyond = found.at_upper or found.at_rate
     if beyond is None or search.deployed is None:
         return ""
-    outcome = search.outcomes.get(id(beyond))
+    outcome = search.outcomes.get(beyond.probe)
     metrics = {} if outcome is None else outcome.metrics
     runs_out = ""
     flow = search.flow

@@ -131,7 +131,7 @@ class CandidateSearch:
     is_pruned : bool
         Whether it was dismissed without a simulation.
     outcomes : dict
-        Of each measurement, by its ``id``.
+        Of each probe.
     """
 
     least_requests = 1000
@@ -149,7 +149,7 @@ class CandidateSearch:
         self.reason = ""
         self.is_pruned = False
         self.load = ""
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes: dict[Probe, Outcome] = {}
         self.available = 10**9
         """Requests the load has."""
         self._usd_per_gpu_hour: float | None = None
@@ -189,6 +189,7 @@ class CandidateSearch:
             max_simulations=settings.max_simulations,
             least_requests=min(self.least_requests, self.available),
             most_requests=min(settings.most_requests, self.available),
+            available=self.available,
         )
 
     def _dismiss(self, reason: str) -> None:
@@ -235,7 +236,7 @@ class CandidateSearch:
         self._num_requests += outcome.num_requests
         self._usd_per_gpu_hour = outcome.deployment.get("usd_per_gpu_hour")
         measurement = measurement_of(self._asked, outcome)
-        self.outcomes[id(measurement)] = outcome
+        self.outcomes[measurement.probe] = outcome
         is_first = not self._search.measurements
         self._search.tell(measurement)
         self._learn(outcome, is_first=is_first)
@@ -267,7 +268,7 @@ class CandidateSearch:
     def plan(self, binds: str) -> CandidatePlan:
         """Return what was found, without a target."""
         found = self.found
-        at_rate = None if found.at_rate is None else self.outcomes.get(id(found.at_rate))
+        at_rate = None if found.at_rate is None else self.outcomes.get(found.at_rate.probe)
         reason = self.reason
         if not reason and found.rate <= 0:
             reason = self._why_nothing(found)

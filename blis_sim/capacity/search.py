@@ -15,6 +15,9 @@ SURE = 2.3
 """Standard errors between a figure and its limit from which on a verdict counts as sure."""
 _MORE = 4
 """How many times the requests of a probe that could not tell."""
+_LONG = 4
+"""How many times the requests of a short probe a long one has."""
+_MORE_NEAR = 2
 _STEP_UP = 1.3
 _STEP_DOWN = 0.6
 _EDGE = 0.12
@@ -152,7 +155,8 @@ class RateSearch:
     An idle probe comes first. Then short probes, taken at face value, bracket the answer
     coarsely; long ones narrow it. A long probe that cannot tell is asked again with four times
     the requests. What remains unclear with the most requests lies within the noise: the search
-    then looks for the nearest sure rates on both sides of it.
+    then looks for the nearest sure rates on both sides of it. In the end a probe of full length
+    must confirm the rate.
 
     Parameters
     ----------
@@ -166,7 +170,9 @@ class RateSearch:
     max_simulations : int
         Probes at most, >= 4.
     least_requests, most_requests : int
-        Requests of a short probe and of the longest one.
+        Requests of a short probe and of the longest one (a confirmation may be twice as long).
+    available : int
+        Requests that the load has.
 
     Attributes
     ----------
@@ -186,6 +192,7 @@ class RateSearch:
         max_simulations: int = 12,
         least_requests: int = 1000,
         most_requests: int = 16_000,
+        available: int = 10**9,
     ) -> None:
         self.lowest = lowest
         self.guess = guess
@@ -193,6 +200,7 @@ class RateSearch:
         self.max_simulations = max_simulations
         self.least_requests = least_requests
         self.most_requests = most_requests
+        self.available = available
         self.least_duration_s = 0.0
         self.measurements: list[Measurement] = []
         self._short: list[Measurement] = []
@@ -223,9 +231,9 @@ class RateSearch:
             return Probe(rate, self._num_requests(rate, self.least_requests))
         rate = self._next_long()
         if rate is None:
-            return None
+            return self._confirmation()
         is_hard = any(m.verdict is Verdict.UNCLEAR for m in self._long)
-        least = self.most_requests if is_hard else _MORE * self.least_requests
+        least = self.most_requests if is_hard else _LONG * self.least_requests
         return Probe(rate, self._num_requests(rate, least))
 
     def tell(self, measurement: Measurement) -> None:
@@ -276,19 +284,41 @@ class RateSearch:
             lower = self._towards(SURE, missed)
             return lower if lower > self.lowest else None
         if missed is None:
-            return self._towards(-SURE, kept)
+            near = kept.probe.rate * (1 + self.tolerance)
+            is_enough = any(kept.probe.rate < m.probe.rate <= near for m in self._unclear)
+            return None if is_enough else self._towards(-SURE, kept)
         low, high = kept.probe.rate, missed.probe.rate
         if high / low <= 1 + self.tolerance:
             return None
         inside = sorted((m for m in self._unclear if low < m.probe.rate < high), key=_at)
         if not inside:
             return _between(kept, missed)
+        if inside[0].probe.rate <= low * (1 + self.tolerance):
+            return None
         least = 1 + self.tolerance / 4
         higher = _crossing(kept, inside[0], SURE + _SAFE)
         if higher > low * least and inside[0].probe.rate > higher * least:
             return higher
         lower = _crossing(inside[-1], missed, -SURE - _SAFE)
         return lower if lower < high / least and lower > inside[-1].probe.rate * least else None
+
+    def _confirmation(self) -> Probe | None:
+        """Return a probe of full length at the rate found, None when there was one.
+
+        Near saturation an engine takes long to show what it will come to: there it is twice
+        as long.
+        """
+        kept, missed = self._ends()
+        if kept is None:
+            return None
+        is_near = (
+            missed is not None
+            and missed.is_saturated
+            and missed.probe.rate < kept.probe.rate * _STEP_UP
+        )
+        wanted = self.most_requests * (_MORE_NEAR if is_near else 1)
+        is_short = kept.probe.num_requests < min(wanted, self.available)
+        return Probe(kept.probe.rate, min(wanted, self.available)) if is_short else None
 
     def _first_long(self) -> float | None:
         """Return where the short probes see the limit."""
@@ -325,8 +355,10 @@ class RateSearch:
         """
         # A short probe cannot know well how sure it is: it counts where it is very sure.
         short = (m for m in self._short if abs(m.margin) >= 2 * SURE)
+        # Of several probes at one rate the longest, made last, counts.
+        known = {m.probe.rate: m for m in (*short, *self._long)}
         sure = sorted(
-            (m for m in (*short, *self._long) if m.verdict is not Verdict.UNCLEAR),
+            (m for m in known.values() if m.verdict is not Verdict.UNCLEAR),
             key=_size,
             reverse=True,
         )
