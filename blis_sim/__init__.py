@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blis_sim.api import Resolved, Result, Scenario, load_scenario, resolve, simulate
+    from blis_sim.capacity.planning import plan
+    from blis_sim.capacity.sweep import sweep
     from blis_sim.errors import (
         BlisError,
         CatalogError,
@@ -32,9 +34,13 @@ __all__ = [
     "TraceError",
     "__version__",
     "load_scenario",
+    "plan",
     "resolve",
     "simulate",
+    "sweep",
 ]
+
+_STUDIES = {"plan": "blis_sim.capacity.planning", "sweep": "blis_sim.capacity.sweep"}
 
 
 def __getattr__(name: str) -> Any:
@@ -47,7 +53,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = "blis_sim.errors" if name.endswith("Error") else "blis_sim.api"
+    module = "blis_sim.errors" if name.endswith("Error") else _STUDIES.get(name, "blis_sim.api")
     return getattr(import_module(module), name)
 
 
