@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from blis_sim.capacity.code_version import code_version
 from blis_sim.catalog.locate import locate
+from blis_sim.catalog.models import CONFIG_FILE, is_local_model
 from blis_sim.config.tree import with_paths
 from blis_sim.metrics.plain import canonical_sha256
 
@@ -45,7 +46,10 @@ class PointKeys:
         by_content = with_paths(scenario, lambda path: Path(self._digest(path)))
         written = by_content.model_dump(exclude_unset=True)
         written.pop("coalesce", None)
-        return written
+        pools = scenario.cluster.pools or ()
+        names = [scenario.model, *(pool.model for pool in pools if pool.model)]
+        configs = {name: self._digest(Path(name)) for name in names if is_local_model(name)}
+        return {**written, "model_configs": configs} if configs else written
 
     def _digest(self, path: Path) -> str:
         found = self._digests.get(path)
@@ -55,7 +59,10 @@ class PointKeys:
 
 
 def _digest(path: Path) -> str:
-    """Return a hash of a file's or a folder's content; of what cannot be read, of its name."""
+    """Return a hash of a file's or a folder's content; of what cannot be read, its name.
+
+    Of a folder with a model only the config counts: weights have no part in results.
+    """
     digest = hashlib.sha256()
     try:
         for file in _files(path):
@@ -69,7 +76,9 @@ def _digest(path: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
+    if (path / CONFIG_FILE).is_file():
+        yield path / CONFIG_FILE
+    elif path.is_dir():
         yield from (each for each in sorted(path.rglob("*")) if each.is_file())
     else:
         yield path

@@ -159,7 +159,7 @@ def load_model(name: str, folder: Path | None = None) -> ModelSpec:
     """
     entries = list_models()
     index = _index(entries)
-    if folder is None and index.find(name) is None and _is_local(name):
+    if folder is None and is_local_model(name):
         folder = Path(name)
         name = (folder.parent if folder.is_file() else folder).resolve().name
     if folder is not None:
@@ -170,8 +170,10 @@ def load_model(name: str, folder: Path | None = None) -> ModelSpec:
     return model_spec_from_config(_read_json(path), long_name, str(path))
 
 
-def _is_local(name: str) -> bool:
-    """Return whether ``name`` is a path that exists."""
+def is_local_model(name: str) -> bool:
+    """Return whether ``name`` is a path that exists, and no name of the catalog."""
+    if _index(list_models()).find(name) is not None:
+        return False
     try:
         return bool(name.strip()) and Path(name).exists()
     except (OSError, ValueError):  # a name no file system could hold
