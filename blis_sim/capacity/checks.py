@@ -78,8 +78,9 @@ def check_limits(result: Result, limits: Sequence[Limit]) -> list[LimitCheck]:
 def is_saturated(run: RunData) -> bool:
     """Return whether the number of requests in the system kept growing between the marks.
 
-    It has grown by more than 3 % of the arrivals, and steadily: a straight line through the
-    numbers at the marks rises by more than four of its standard errors.
+    It has grown by more than 3 % of the arrivals and what is still missing of the steady state
+    after the warm-up, and steadily: a straight line through the numbers at the marks rises by
+    more than four of its standard errors.
     """
     times_us = np.array([mark.time_us for mark in run.marks], dtype=np.float64)
     columns = run.requests
@@ -91,7 +92,23 @@ def is_saturated(run: RunData) -> bool:
     slope = float(x @ (inside - inside.mean()) / (x @ x))
     residuals = inside - inside.mean() - slope * x
     error = math.sqrt(float(residuals @ residuals) / (x.size - 2) / float(x @ x))
-    return bool(slope > _GROWTH * num_arrived and slope > _SURE * error)
+    least = _GROWTH * num_arrived + _still_filling(columns, times_us[0]) * float(inside.mean())
+    return bool(slope > least and slope > _SURE * error)
+
+
+def _still_filling(columns: RequestColumns, begin_us: float) -> float:
+    """Return which part of the steady number of requests may be missing when a window begins.
+
+    An empty engine fills up as requests live: after t the part exp(-t / lifetime) is missing
+    where lifetimes are exponential; twice that allows for longer tails. Only the time on the
+    engine counts: waiting is what saturation makes.
+    """
+    completed = columns.status == Status.COMPLETED
+    if not completed.any():
+        return 0.0
+    served_us = (columns.last_token_us - columns.scheduled_us)[completed]
+    since_us = begin_us - float(columns.arrival_us.min())
+    return min(1.0, 2 * math.exp(-since_us / max(float(served_us.mean()), 1.0)))
 
 
 def _arrived_by(columns: RequestColumns, times_us: Float64Array) -> Float64Array:
