@@ -34,7 +34,7 @@ def traced(*arguments: str) -> dict[str, Any]:
     return loaded
 
 
-@pytest.mark.parametrize("more", [[], ["--no-coalesce"], APART], ids=["one", "plain", "apart"])
+@pytest.mark.parametrize("more", [[], APART], ids=["one", "apart"])
 def test_requests_are_those_of_the_table(more: list[str]) -> None:
     """Each request has a slice with its cells, as long as it lasted; the table is the same."""
     timeline = traced(*more, "--requests-out", "with.csv", "--json", "with.json")

@@ -30,7 +30,7 @@ from tests.metrics.builders import make_result
 
 from .timelines import check_timeline, end, events_of, lanes_of
 
-NUM_EXAMPLES = int(os.environ.get("BLIS_TIMELINE_EXAMPLES", "50"))
+NUM_EXAMPLES = int(os.environ.get("BLIS_TIMELINE_EXAMPLES", "40"))
 WHOLE = TimelineSettings()
 many = settings(
     fixed,
