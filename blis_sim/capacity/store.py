@@ -53,6 +53,7 @@ CREATE TABLE studies (
     asked TEXT NOT NULL,
     asked_sha256 TEXT NOT NULL UNIQUE,
     answer TEXT,
+    digest TEXT NOT NULL,
     code_version TEXT NOT NULL,
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL
@@ -63,6 +64,7 @@ CREATE TABLE members (
     key TEXT NOT NULL,
     labels TEXT NOT NULL,
     scenario TEXT NOT NULL,
+    digest TEXT NOT NULL,
     PRIMARY KEY (study, position),
     UNIQUE (study, key, labels)
 );
@@ -147,7 +149,7 @@ class ResultStore:
                     f"AND key IN ({marks})",
                     [OutcomeStatus.FAILED.value, *part],
                 )
-                found |= {key: _outcome(text, digest) for key, text, digest in rows}
+                found |= {key: _outcome(key, text, digest) for key, text, digest in rows}
         return found
 
     def put(self, key: str, point: Point, outcome: Outcome) -> None:
@@ -158,7 +160,7 @@ class ResultStore:
             outcome.status.value,
             _text(given_settings(point.scenario)),
             text,
-            _digest(text),
+            _digest(key, text),
             outcome.wall_s,
             code_version(),
             platform.node(),
@@ -180,16 +182,17 @@ class ResultStore:
     def begin(self, kind: StudyKind, name: str, asked: Mapping[str, Any]) -> int:
         """Return the number of the study that asks this; a new one unless it was asked before."""
         text, now = _text(asked), _now()
-        digest = canonical_sha256({"kind": kind.value, "asked": asked})
+        key = canonical_sha256({"kind": kind.value, "asked": asked})
         with self._explained(), self._transaction():
             self._db.execute(
-                "INSERT INTO studies (kind, name, asked, asked_sha256, code_version, created_at, "
-                "updated_at) VALUES (?,?,?,?,?,?,?) ON CONFLICT (asked_sha256) DO UPDATE SET "
-                "name = excluded.name, code_version = excluded.code_version, answer = NULL, "
+                "INSERT INTO studies (kind, name, asked, asked_sha256, digest, code_version, "
+                "created_at, updated_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (asked_sha256) DO "
+                "UPDATE SET name = excluded.name, digest = excluded.digest, "
+                "code_version = excluded.code_version, answer = NULL, "
                 "updated_at = excluded.updated_at",
-                [kind.value, name, text, digest, code_version(), now, now],
+                [kind.value, name, text, key, _digest(kind.value, text), code_version(), now, now],
             )
-            row = self._db.execute("SELECT number FROM studies WHERE asked_sha256 = ?", [digest])
+            row = self._db.execute("SELECT number FROM studies WHERE asked_sha256 = ?", [key])
             (number,) = row.fetchone()
             self._db.execute("DELETE FROM members WHERE study = ?", [number])
         return int(number)
@@ -203,26 +206,22 @@ class ResultStore:
             (begin,) = self._db.execute(
                 "SELECT coalesce(max(position) + 1, 0) FROM members WHERE study = ?", [study]
             ).fetchone()
-            self._db.executemany(
-                "INSERT OR IGNORE INTO members VALUES (?,?,?,?,?)",
-                [
-                    (
-                        study,
-                        begin + n,
-                        key,
-                        _text(point.labels),
-                        _text(given_settings(point.scenario)),
-                    )
-                    for n, (key, point) in enumerate(zip(keys, points, strict=True))
-                ],
-            )
+            rows = []
+            for position, (key, point) in enumerate(zip(keys, points, strict=True), start=begin):
+                texts = (key, _text(point.labels), _text(given_settings(point.scenario)))
+                rows.append((study, position, *texts, _digest(*texts)))
+            self._db.executemany("INSERT OR IGNORE INTO members VALUES (?,?,?,?,?,?)", rows)
 
     def answer(self, study: int, answer: Mapping[str, Any]) -> None:
         """Keep what a study found."""
-        with self._explained():
+        text = _text(answer)
+        with self._explained(), self._transaction():
+            kind, asked = self._db.execute(
+                "SELECT kind, asked FROM studies WHERE number = ?", [study]
+            ).fetchone()
             self._db.execute(
-                "UPDATE studies SET answer = ?, updated_at = ? WHERE number = ?",
-                [_text(answer), _now(), study],
+                "UPDATE studies SET answer = ?, digest = ?, updated_at = ? WHERE number = ?",
+                [text, _digest(kind, asked, text), _now(), study],
             )
 
     def studies(self) -> list[Study]:
@@ -270,18 +269,19 @@ class ResultStore:
 
     def _points(self, study: int) -> Iterator[StoredPoint]:
         rows = self._db.execute(
-            "SELECT m.key, m.labels, m.scenario, p.outcome, p.digest, p.code_version, "
-            "p.finished_at "
+            "SELECT m.key, m.labels, m.scenario, m.digest, p.outcome, p.digest, "
+            "p.code_version, p.finished_at "
             "FROM members m LEFT JOIN points p ON p.key = m.key WHERE m.study = ? "
             "ORDER BY m.position",
             [study],
         )
-        for key, labels, scenario, outcome, digest, version, finished_at in rows:
+        for key, labels, scenario, seal, outcome, digest, version, finished_at in rows:
+            _check_digest(seal, key, labels, scenario)
             yield StoredPoint(
                 key=key,
                 labels=_read(labels),
                 scenario=_read(scenario),
-                outcome=None if outcome is None else _outcome(outcome, digest),
+                outcome=None if outcome is None else _outcome(key, outcome, digest),
                 code_version=version or "",
                 finished_at=finished_at or "",
             )
@@ -324,7 +324,8 @@ class ResultStore:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite itself takes back what did not fit on the disk
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 
@@ -338,12 +339,14 @@ class ResultStore:
 
 
 _STUDIES = (
-    "SELECT number, kind, name, asked, answer, created_at, updated_at, code_version FROM studies"
+    "SELECT number, kind, name, asked, answer, digest, created_at, updated_at, code_version "
+    "FROM studies"
 )
 
 
 def _study(row: Sequence[Any], points: tuple[StoredPoint, ...] = ()) -> Study:
-    number, kind, name, asked, answer, created_at, updated_at, version = row
+    number, kind, name, asked, answer, digest, created_at, updated_at, version = row
+    _check_digest(digest, kind, asked, *([] if answer is None else [answer]))
     return Study(
         number=number,
         kind=StudyKind(kind),
@@ -362,8 +365,10 @@ def _lock(path: Path) -> Any:
     from filelock import FileLock, Timeout
 
     _check_place(path)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file)
     try:
+        file.touch()  # for where that cannot be it would say that another process has it
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(
@@ -432,14 +437,19 @@ def _explain(path: Path | None, error: Exception) -> str:
     )
 
 
-def _outcome(text: str, digest: str) -> Outcome:
-    if _digest(text) != digest:
-        raise sqlite3.DatabaseError("a result is not what was written")
+def _outcome(key: str, text: str, digest: str) -> Outcome:
+    _check_digest(digest, key, text)
     return Outcome.from_json_dict(_read(text))
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _check_digest(digest: str, *texts: str) -> None:
+    """Check that a row is what was written: SQLite does not notice a changed digit."""
+    if _digest(*texts) != digest:
+        raise sqlite3.DatabaseError("a row is not what was written")
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def _read(text: str) -> Any:
