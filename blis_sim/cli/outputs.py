@@ -100,16 +100,14 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
         )
     detailed = "--save-detailed" in options
     files = [*_json_files(options, resolved, detailed), *_table_files(options)]
+    files += _report_files(options, resolved)
     files += (Output("--timeline-out", p, _write_timeline) for p in timeline_path(options))
     _check_distinct(files)
-    interval_s = None
-    if "--timeseries-out" in options:
-        interval_s = options.get("--timeseries-interval", _DEFAULT_INTERVAL_S)
     return Outputs(
         files,
         prints_json=options.get("--json") == STDOUT,
         detailed=detailed,
-        timeseries_interval_s=interval_s,
+        timeseries_interval_s=_interval_s(options, resolved),
         records_decisions="--decisions-out" in options,
         timeline=timeline_settings(options, resolved),
     )
@@ -117,7 +115,7 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
 
 def _check_companions(options: Mapping[str, Any]) -> None:
     for flag, companions in (
-        ("--timeseries-interval", ("--timeseries-out",)),
+        ("--timeseries-interval", ("--timeseries-out", "--report")),
         ("--result-dir", ("--save-result",)),
         ("--result-filename", ("--save-result",)),
         ("--save-detailed", ("--save-result", "--json")),
@@ -160,6 +158,37 @@ def _table_files(options: Mapping[str, Any]) -> Iterable[Output]:
             path = Path(options[table.flag])
             table.check(path)
             yield Output(table.flag, path, partial(_write_table, table))
+
+
+def _report_files(options: Mapping[str, Any], resolved: Resolved) -> Iterable[Output]:
+    if "--report" not in options:
+        return
+    from blis_sim.report.html.render import check_report_path
+
+    check_report_path(options["--report"], "--report")
+    load = resolved.workload.description
+    yield Output("--report", Path(options["--report"]), partial(_write_report, load))
+
+
+def _write_report(load: str, result: Result, path: Path) -> None:
+    from blis_sim.report.html.render import write_page
+    from blis_sim.report.html.run_document import document_of
+    from blis_sim.report.html.run_page import run_page
+
+    write_page(run_page(document_of(result, "blis run", load)), path)
+
+
+def _interval_s(options: Mapping[str, Any], resolved: Resolved) -> float | None:
+    """Return how often to sample; None where nothing shows samples."""
+    if "--timeseries-interval" in options:
+        return float(options["--timeseries-interval"])
+    if "--timeseries-out" in options:
+        return _DEFAULT_INTERVAL_S
+    if "--report" not in options:
+        return None
+    from blis_sim.report.html.sampling import sample_interval_s
+
+    return sample_interval_s(resolved)
 
 
 def _write_timeline(result: Result, path: Path) -> None:

@@ -118,6 +118,7 @@ def _result_flags() -> tuple[Flag, ...]:
         row("--timeline-from", "", "TIME", "Where that begins (0s).", duration_s),
         row("--timeline-duration", "", "TIME", "How long it is (to the end).", duration_s),
         row("--results-path", "", "FILE", "Write JSON in the layout of BLIS."),
+        row("--report", "", "FILE", "Write one HTML page: answer, charts, tables and sources."),
         switch(
             names=("--save-result",), help="Write JSON into a folder, as vllm bench serve does."
         ),

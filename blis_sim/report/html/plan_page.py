@@ -1,0 +1,152 @@
+"""The page of a plan: the cheapest deployment that carries a load within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from blis_sim.capacity.slo import Limit, slo_words
+from blis_sim.report.averaged import averaged_points
+from blis_sim.report.html import charts
+from blis_sim.report.html.answer import (
+    SEPARATOR,
+    limits_of,
+    load_of,
+    mapping,
+    progress_notices,
+    question_of,
+    sentence,
+    sentence_of,
+)
+from blis_sim.report.html.manifest import study_documents, study_facts, yaml_text
+from blis_sim.report.html.page import Document, Page, Tile
+from blis_sim.report.html.plan_answer import Plan
+from blis_sim.report.html.plan_tables import (
+    candidate_table,
+    probe_table,
+    refused_table,
+    verification_table,
+)
+from blis_sim.report.html.tables import (
+    infeasible_table,
+    meanings,
+    point_table,
+)
+from blis_sim.report.metric_words import (
+    USD_PER_HOUR,
+    USD_PER_MILLION,
+    named,
+)
+from blis_sim.report.number_words import as_float, counted, number, percent, rate, usd
+from blis_sim.report.setting_words import GPU, MODEL, TP
+
+if TYPE_CHECKING:
+    from blis_sim.capacity.study import Study
+
+_FOUND = "found"
+_DEPLOYED = {MODEL: "model", GPU: "gpu", TP: "tensor_parallel_size"}
+_MOST_ROWS = 500
+
+
+def plan_page(study: Study, place: str) -> Page:
+    """Return the page of a plan.
+
+    Parameters
+    ----------
+    study : Study
+        With its points, those of the probes.
+    place : str
+        Where it is stored.
+    """
+    answer = mapping(study.answer)
+    limits = limits_of(study)
+    plan = Plan(answer, limits)
+    stored = averaged_points(study.points)
+    notices = progress_notices(study, [])
+    pruned = as_float(answer.get("num_pruned"))
+    if pruned:
+        notices.append(
+            f"{counted(int(pruned), 'candidate')} were not simulated to the end: they could not "
+            "have become the answer"
+        )
+    wanted = (candidate_table(plan), probe_table(plan), verification_table(plan))
+    tables = [table for table in wanted if table is not None]
+    if not plan.candidates and stored:
+        tables.append(point_table(stored, limits, title="Simulated so far"))
+    at_rates = plan.at_highest_rate()
+    shown_charts = (
+        charts.latency_chart(plan.curve_points() or stored, limits),
+        charts.cost_chart(plan.bars(), "What carries the whole load; the answer is marked."),
+        charts.pareto_chart(at_rates or stored),
+        charts.distribution_chart(plan.stored_at_rates(stored), limits),
+    )
+    return Page(
+        kind="plan",
+        question=question_of(study, "Which deployment carries the load at the lowest cost?"),
+        about=_about(study, limits),
+        answer=sentence_of(study) or _not_finished(study),
+        is_good=plan.winner is not None,
+        tiles=tuple(plan_tiles(plan)),
+        charts=tuple(chart for chart in shown_charts if chart is not None),
+        tables=tuple(tables),
+        infeasible=refused_table(plan) or infeasible_table(stored),
+        notices=tuple(notices),
+        facts=study_facts(study, place),
+        documents=(*_prices(answer), *study_documents(study)),
+        meanings=meanings(tables),
+    )
+
+
+def _about(study: Study, limits: Sequence[Limit]) -> str:
+    asked = study.asked
+    target = as_float(asked.get("target_rate", mapping(study.answer).get("target_rate")))
+    parts = [f"model: {asked['model']}"] if asked.get("model") else []
+    load = asked.get("load") if isinstance(asked.get("load"), str) else load_of(study)
+    parts += [f"load: {load}"] if load else []
+    parts += [f"rate to carry: {rate(target)} requests/s"] if target else []
+    parts += [f"limits: {slo_words(limits)}"] if limits else []
+    return SEPARATOR.join(parts)
+
+
+def _not_finished(study: Study) -> str:
+    done = sum(point.outcome is not None for point in study.points)
+    return sentence(
+        f"the plan has not come to its end yet: {counted(done, 'simulation')} are done; the "
+        "command that began it, given again, goes on"
+    )
+
+
+def _prices(answer: Mapping[str, Any]) -> tuple[Document, ...]:
+    prices = answer.get("prices")
+    return (Document("Prices", yaml_text(prices)),) if prices else ()
+
+
+def plan_tiles(plan: Plan) -> list[Tile]:
+    """Return the key figures of the answer."""
+    win = plan.winner
+    if win is None:
+        return [Tile("candidates", f"{len(plan.candidates):,}", "none carries the load")]
+    replicas, gpus = as_float(win.get("replicas")), as_float(win.get("num_gpus"))
+    found = [Tile("deploy", f"{rate(replicas)} x {plan.name(win)}", f"{rate(gpus)} GPUs")]
+    if as_float(win.get(USD_PER_HOUR)) is not None:
+        per_token = as_float(win.get(USD_PER_MILLION))
+        note = f"{usd(per_token)} per million output tokens" if per_token is not None else ""
+        found.append(Tile("per hour", usd(as_float(win[USD_PER_HOUR])), note))
+    target = as_float(plan.answer.get("target_rate"))
+    carried = as_float(win.get("rate_per_replica"))
+    if carried is not None and replicas is not None:
+        note = f"wanted: {rate(target)}" if target is not None else ""
+        found.append(Tile("carries, requests/s", number(carried * replicas), note))
+    headroom = as_float(win.get("headroom_frac"))
+    if headroom is not None:
+        found.append(Tile("headroom", percent(headroom), str(win.get("binds") or "")))
+    for limit in plan.limits:
+        value = as_float(mapping(win.get("metrics")).get(limit.metric))
+        if value is not None and not limit.is_goodput:
+            known = named(limit.metric)
+            found.append(
+                Tile(known.header, f"{number(value)} ms", f"limit {rate(limit.value)} ms")
+            )
+    others = len(plan.candidates) - 1
+    found.append(Tile("compared with", f"{others:,}", "other candidates"))
+    return found

@@ -1,0 +1,1 @@
+"""Plots of studies and results: what each shows (pure), and how it is drawn (matplotlib)."""
