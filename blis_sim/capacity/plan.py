@@ -312,6 +312,7 @@ class Planner:
                 self.limits,
                 labels={**winner.candidate.labels(), "replicas": number},
                 num_replicas=number,
+                num_rows=search.num_rows,
             )
             (outcome,) = self._simulate([point])
             verdict, values = verdict_of(outcome, self.limits)

@@ -41,10 +41,12 @@ def probe_point(
     *,
     labels: Mapping[str, Label],
     num_replicas: int = 1,
+    num_rows: int | None = None,
 ) -> Point:
     """Return the simulation of a scenario at a rate.
 
     The first quarter of the time is warm-up; arrivals in the last 3 % do not count either.
+    A trace of ``num_rows`` requests is replayed as often as the number of requests asks for.
 
     Raises
     ------
@@ -53,7 +55,10 @@ def probe_point(
     """
     written = scenario.model_dump(exclude_unset=True)
     load = written.setdefault("workload", {})
-    load.pop("duration_s", None)
+    if num_rows is None:
+        load.pop("duration_s", None)
+    elif num_requests > num_rows:
+        load["repeats"] = math.ceil(num_requests / num_rows)
     load |= {"request_rate": rate, "num_requests": num_requests}
     if num_replicas > 1:
         written.setdefault("cluster", {})["num_instances"] = num_replicas
@@ -151,7 +156,9 @@ class CandidateSearch:
         self.load = ""
         self.outcomes: dict[Probe, Outcome] = {}
         self.available = 10**9
-        """Requests the load has."""
+        """Requests the load has, replays included."""
+        self.num_rows: int | None = None
+        """Requests of a trace; None = the load is drawn."""
         self._usd_per_gpu_hour: float | None = None
         self._num_requests = 0
         self._asked: Probe | None = None
@@ -172,8 +179,11 @@ class CandidateSearch:
             )
         self.load = resolved.workload.description
         self.deployed = deployed = resolved.deployed
-        if self.candidate.scenario.workload.trace is not None:
-            self.available = resolved.workload.num_requests or self.available
+        load = self.candidate.scenario.workload
+        if load.trace is not None:
+            self.num_rows = resolved.workload.num_requests
+            if load.num_requests is not None:
+                self.available = load.num_requests
         least_ms = least_step_ms(deployed)
         for limit in self.limits:
             if limit.tag in {"itl", "tpot"} and least_ms > limit.value:
@@ -224,6 +234,7 @@ class CandidateSearch:
             probe.num_requests,
             self.limits,
             labels=self.candidate.labels(),
+            num_rows=self.num_rows,
         )
 
     def tell(self, outcome: Outcome) -> None:

@@ -99,6 +99,12 @@ def _arrival_flags() -> tuple[Flag, ...]:
             "RATE",
             "Requests per second, inf = all at once (1); stretches a trace to this mean rate.",
         ),
+        row(
+            "--repeats",
+            "workload.repeats",
+            "N",
+            "Replay the trace N times in a row, each time with new prompts (1).",
+        ),
         row("--rate-scale", "workload.rate_scale", "FACTOR", "Multiply the rate of a trace."),
         row(
             "--arrivals",

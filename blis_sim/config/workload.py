@@ -145,6 +145,9 @@ class LoadSettings(Section):
     On a trace: gaps are stretched to this mean rate."""
     rate_scale: float | None = Field(default=None, gt=0, lt=float("inf"))
     """Multiplies the rate of a trace."""
+    repeats: int | None = Field(default=None, ge=1, le=1_000_000)
+    """How often a trace is replayed in a row (default 1); each time its sessions and prompts
+    are new ones, and only named prefixes are shared."""
     stages: tuple[StageSettings, ...] | None = None
     """Rates one after the other, instead of ``request_rate``."""
     rate_curve: tuple[RateCurveSettings, ...] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,10 @@ from blis_sim.workload.cells import BadCellError
 from blis_sim.workload.table import TraceTable
 from blis_sim.workload.trace_file import shown
 from blis_sim.workload.trace_sample import FileSample
+
+_MOST_HASH = int(np.iinfo(np.int64).max)
+_SPREAD = 0x9E3779B97F4A7C15
+"""Odd, and near 2**64 over the golden ratio: its multiples lie far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ class HashColumn:
             for start, end in zip(starts, ends, strict=True)
         ]
 
+    def renewed(self, repetition: Int64Array) -> HashColumn:
+        """Return hashes that are others in each replay, as different as they were."""
+        lengths = np.diff(self.ends, prepend=0)
+        of_each = np.repeat(repetition, lengths)
+        most, least = int(self.hashes.max(initial=0)), int(self.hashes.min(initial=0))
+        span, last = most - least + 1, int(repetition.max(initial=0))
+        if most + span * last <= _MOST_HASH:
+            return HashColumn(self.hashes + of_each * span, self.ends)
+        # No room above them: they are spread over all numbers, and stay so.
+        salt = of_each.astype(np.uint64) * np.uint64(_SPREAD)
+        mixed = (self.hashes.astype(np.uint64) ^ salt) & np.uint64(_MOST_HASH)
+        return HashColumn(np.where(of_each == 0, self.hashes, mixed.astype(np.int64)), self.ends)
+
     def take(self, rows: Int64Array) -> HashColumn:
         """Return the given rows, in the given order; a negative row is one without hashes."""
         row_starts = np.concatenate(([0], self.ends[:-1])) if len(self.ends) else self.ends
@@ -60,6 +77,16 @@ class HashColumn:
         places = np.arange(int(ends[-1]) if len(ends) else 0)
         places += np.repeat(starts - (ends - lengths), lengths)
         return HashColumn(self.hashes[places], ends)
+
+
+def _renewed_labels(column: LabelColumn | None, repetition: Int64Array) -> LabelColumn | None:
+    """Return labels that are others in each replay: ``a``, ``a (replay 2)``, ..."""
+    if column is None:
+        return None
+    num_names, last = len(column.names), int(repetition.max(initial=0))
+    codes = np.where(column.codes < 0, column.codes, column.codes + num_names * repetition)
+    more = (f"{name} (replay {n + 1})" for n in range(1, last + 1) for name in column.names)
+    return LabelColumn(codes, (*column.names, *more))
 
 
 @dataclass(slots=True)
@@ -101,6 +128,22 @@ class TraceColumns:
     measured_ttft_us: Int64Array | None = None
     measured_e2e_us: Int64Array | None = None
     notices: list[str] = field(default_factory=list)
+
+    def renewed(self, repetition: Int64Array) -> TraceColumns:
+        """Return the rows with sessions and prompts that are others in each replay.
+
+        Parameters
+        ----------
+        repetition : numpy.ndarray
+            Of each row, in which replay it stands, from 0.
+        """
+        hashes = self.block_hashes
+        return replace(
+            self,
+            session_id=_renewed_labels(self.session_id, repetition),
+            prompt_id=_renewed_labels(self.prompt_id, repetition),
+            block_hashes=None if hashes is None else hashes.renewed(repetition),
+        )
 
     def take(self, rows: Int64Array) -> TraceColumns:
         """Return the given rows, in the given order."""

@@ -284,7 +284,7 @@ def _generated(
     refuse_given(
         settings,
         where,
-        ("trace_format", "rate_scale", "skip_bad_rows", "tokens_per_word"),
+        ("trace_format", "rate_scale", "repeats", "skip_bad_rows", "tokens_per_word"),
         f"without a trace to replay ({where}.trace)",
     )
     label = names[-1] if len(names) > 1 else ""

@@ -102,10 +102,11 @@ def open_trace(
     """Read the trace that ``settings`` name, choose its rows and set its rate.
 
     Of the rows in order of arrival those with start_s <= time < start_s + duration_s are
-    used, and of these the first ``num_requests``; ``start_s`` becomes time 0. Times count from
-    the trace's own time 0: its earliest row, where it has points in time (Azure, results of
-    benchmarks), else the zero of its clock. A mean rate is the number of gaps over the time
-    from the first to the last arrival used; the first arrival stays where it is.
+    used, ``repeats`` times in a row, and of these the first ``num_requests``; ``start_s``
+    becomes time 0. Times count from the trace's own time 0: its earliest row, where it has
+    points in time (Azure, results of benchmarks), else the zero of its clock. A mean rate is
+    the number of gaps over the time from the first to the last arrival used; the first arrival
+    stays where it is.
 
     Parameters
     ----------
@@ -135,13 +136,18 @@ def open_trace(
     notices = list(columns.notices)
     # The rank of each row among those used: the identity, when the trace is sorted.
     request_ids = np.empty(count, dtype=np.int64)
-    request_ids[np.argsort(chosen.rows, kind="stable")] = np.arange(count)
+    places = chosen.rows
+    if chosen.repetition is not None:
+        places = places + total * chosen.repetition
+    request_ids[np.argsort(places, kind="stable")] = np.arange(count)
     if not np.array_equal(request_ids, np.arange(count)):
         notices.append(
             f"{settings.trace}: rows are not in order of arrival; they are replayed by arrival, "
             "and request_id is their place in the file"
         )
     columns = columns.take(chosen.rows)
+    if chosen.repetition is not None:
+        columns = columns.renewed(chosen.repetition)
     return TraceWorkload(
         num_requests=count,
         description=_description(chosen, settings, trace_format.title, total),

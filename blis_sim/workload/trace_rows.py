@@ -31,11 +31,14 @@ class ChosenRows:
         When they arrive, microseconds, never decreasing.
     notes : list of str
         What was done to the trace, for its description.
+    repetition : numpy.ndarray or None
+        Of each row, in which replay of the trace it stands, from 0; None = in the only one.
     """
 
     rows: Int64Array
     arrival_us: Int64Array
     notes: list[str]
+    repetition: Int64Array | None = None
 
 
 def choose_rows(
@@ -45,7 +48,9 @@ def choose_rows(
     arrival_times: ArrivalTimes | None,
     where: str = "workload",
 ) -> ChosenRows:
-    """Apply the window, then ``num_requests``, then the rate or drawn arrivals.
+    """Apply the window, then ``repeats``, ``num_requests``, and the rate or drawn arrivals.
+
+    A replay begins one mean gap after the last arrival of the one before.
 
     Parameters
     ----------
@@ -54,8 +59,8 @@ def choose_rows(
     total : int
         Rows of the trace, >= 1.
     settings : LoadSettings
-        ``start_s``, ``duration_s``, ``num_requests``, ``request_rate``, ``rate_scale``, and
-        ``arrivals``, ``stages`` or ``rate_curve``.
+        ``start_s``, ``duration_s``, ``repeats``, ``num_requests``, ``request_rate``,
+        ``rate_scale``, and ``arrivals``, ``stages`` or ``rate_curve``.
     arrival_times : callable or None
         Draws arrivals, for a trace without times or where the settings ask for it.
     where : str
@@ -73,26 +78,52 @@ def choose_rows(
         )
     notes: list[str] = []
     rows = _in_window(recorded_us, total, settings, notes, where)
+    repetition, later_us = None, 0
+    if settings.repeats is not None and settings.repeats > 1:
+        if recorded_us is not None:
+            later_us = _period_us(recorded_us[rows])
+        repetition = np.repeat(np.arange(settings.repeats, dtype=np.int64), len(rows))
+        rows = np.tile(rows, settings.repeats)
+        notes.append(f"replayed {settings.repeats} times")
     count = len(rows) if settings.num_requests is None else settings.num_requests
     if count > len(rows):
-        window = "" if len(rows) == total else " in the window of start_s and duration_s"
+        has_window = settings.start_s is not None or settings.duration_s is not None
+        window = " in the window of start_s and duration_s" if has_window else ""
+        window += "" if repetition is None else f" in {settings.repeats} replays"
         raise ConfigError(
             f"{where}.num_requests must be at most the {len(rows)} requests of "
-            f"{settings.trace}{window}; got {count}"
+            f"{settings.trace}{window}; got {count}; replay it more often with repeats"
         )
     rows = rows[:count]
+    repetition = None if repetition is None else repetition[:count]
     if recorded_us is not None and not (arrival_times and _asks_for_drawn(settings)):
         start_us = seconds_to_us(settings.start_s or 0)
-        arrival_us = _rescaled(recorded_us[rows] - start_us, settings, where)
+        times_us = recorded_us[rows] - start_us
+        if repetition is not None:
+            if int(times_us.max()) + later_us * int(repetition[-1]) > MAX_TIME_US:
+                raise ConfigError(
+                    f"{where}.repeats must be small enough for the last arrival to be within "
+                    f"{MAX_TIME_US // US_PER_S} s; got {settings.repeats}"
+                )
+            times_us += repetition * later_us
+        arrival_us = _rescaled(times_us, settings, where)
         if settings.request_rate is not None:
             notes.append(f"rescaled to {settings.request_rate:g} requests/s")
         if settings.rate_scale is not None:
             notes.append(f"rate scaled by {settings.rate_scale:g}")
-        return ChosenRows(rows, arrival_us, notes)
+        return ChosenRows(rows, arrival_us, notes, repetition)
     arrival_us = _drawn(count, recorded_us is None, settings, arrival_times, where)
     had = "the trace has none" if recorded_us is None else "the recorded ones are not used"
     notes.append(f"arrivals drawn; {had}")
-    return ChosenRows(rows[: len(arrival_us)], arrival_us, notes)
+    count = len(arrival_us)
+    repetition = None if repetition is None else repetition[:count]
+    return ChosenRows(rows[:count], arrival_us, notes, repetition)
+
+
+def _period_us(times_us: Int64Array) -> int:
+    """Return the time from one replay to the next: the span and one mean gap."""
+    span_us, num_gaps = int(times_us[-1] - times_us[0]), len(times_us) - 1
+    return span_us + round(span_us / num_gaps) if num_gaps else US_PER_S
 
 
 def _asks_for_drawn(settings: LoadSettings) -> bool:

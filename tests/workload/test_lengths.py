@@ -201,7 +201,7 @@ WIDE: list[tuple[dict[str, Any], Cdf]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "below"), WIDE, ids=str)
+@pytest.mark.parametrize(("fields", "below"), WIDE, ids=[str(fields) for fields, _ in WIDE])
 def test_moments_of_many_lengths_are_accurate(fields: dict[str, Any], below: Cdf) -> None:
     """Sums over 300,000 lengths are right to 1e-6, although not every term is computed."""
     values, probability = Case({}, below, 1, 300_000).pmf()

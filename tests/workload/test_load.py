@@ -62,6 +62,7 @@ VALUES: dict[str, Any] = {
     "tokens_per_word": 1.5,
     "request_rate": 3.0,
     "rate_scale": 2.0,
+    "repeats": 2,
     "stages": [{"rate": 1, "duration_s": 4}],
     "rate_curve": [{"kind": "on_off", "on_s": 1.0, "off_s": 1.0}],
     "num_requests": 7,
@@ -91,7 +92,7 @@ VALUES: dict[str, Any] = {
     "sessions.history": "none",
     "sessions.max_context_tokens": 600,
 }
-OF_TRACES = {"trace_format", "skip_bad_rows", "tokens_per_word", "rate_scale"}
+OF_TRACES = {"trace_format", "skip_bad_rows", "tokens_per_word", "rate_scale", "repeats"}
 OF_USERS = {"arrivals.num_users", "arrivals.think_time_s"}
 OF_PREFIXES = {"num_prefix_groups", "prefix_group"}
 OF_PROMPTS = {"preset", "prompt", "output", "prefix_tokens"} | OF_PREFIXES

@@ -11,7 +11,14 @@ import pytest
 from blis_sim.catalog.paths import workloads_dir
 from blis_sim.errors import ConfigError
 
-from .trace_builders import make_requests, make_workload, replay, write_json, write_trace
+from .trace_builders import (
+    make_requests,
+    make_workload,
+    replay,
+    write_json,
+    write_lines,
+    write_trace,
+)
 
 HEAD = "arrival_us,prompt_tokens,output_tokens"
 TEXT = f"{HEAD}\n1000000,10,1\n1000000,20,2\n2000000,30,3\n5000000,40,4\n"
@@ -204,3 +211,71 @@ def test_traces_without_times(tmp_path: Path) -> None:
         make_workload(trace=path)
     with pytest.raises(ConfigError, match=r"start_s must not be set when .* no arrival times"):
         make_workload(each_second, trace=path, start_s=1)
+
+
+# -- replayed more than once --------------------------------------------------
+
+
+def test_replays_follow_each_other_after_a_mean_gap(tmp_path: Path) -> None:
+    """Arrivals 1, 1, 2, 5 s: three gaps in 4 s, so that the second replay is 16/3 s later."""
+    once = arrivals(tmp_path)
+    period_us = 4_000_000 + round(4_000_000 / 3)
+    assert arrivals(tmp_path, repeats=2) == [*once, *(time + period_us for time in once)]
+    assert arrivals(tmp_path, repeats=1) == once
+
+
+def test_the_rate_of_replays_is_that_of_one(tmp_path: Path) -> None:
+    """A rate holds from the first arrival of all replays to the last."""
+    times = arrivals(tmp_path, repeats=5, request_rate=2)
+    assert len(times) == 20
+    assert (times[-1] - times[0]) / 1e6 == pytest.approx(19 / 2)
+
+
+def test_num_requests_counts_over_all_replays(tmp_path: Path) -> None:
+    """Six requests of two replays of four are the first one and half of the second."""
+    requests = replay(tmp_path, TEXT, repeats=2, num_requests=6)
+    assert [r.prompt_tokens for r in requests] == [10, 20, 30, 40, 10, 20]
+    assert [r.request_id for r in requests] == list(range(6))
+    with pytest.raises(ConfigError, match=r"at most the 8 requests of .* in 2 replays; got 9"):
+        replay(tmp_path, TEXT, repeats=2, num_requests=9)
+
+
+def test_sessions_and_prompts_of_replays_are_new_ones(tmp_path: Path) -> None:
+    """Only a named prefix is shared between replays: the cache must not know the rest."""
+    text = (
+        f"{HEAD},session_id,round,prefix_group,prefix_tokens\n"
+        "0,100,1,a,0,system,16\n1000000,200,1,a,1,system,16\n"
+    )
+    requests = replay(tmp_path, text, repeats=3)
+    assert [r.session_id for r in requests] == ["a", "a"] + [
+        f"a (replay {n})" for n in (2, 3) for _ in range(2)
+    ]
+    assert [r.round for r in requests] == [0, 1] * 3
+    assert {r.prefix_group for r in requests} == {"system"}
+
+
+@pytest.mark.parametrize("big", [0, 2**62])
+def test_block_hashes_of_replays_differ_as_they_did(tmp_path: Path, big: int) -> None:
+    """Equal blocks stay equal within a replay, and none is found in another one."""
+    rows = [[1 + big, 2], [1 + big, 3]]
+    lines = [
+        {"timestamp": 1000 * n, "input_length": 1000, "output_length": 1, "hash_ids": ids}
+        for n, ids in enumerate(rows)
+    ]
+    path = write_lines(tmp_path, lines)
+    found = [r.block_hashes for r in make_requests(trace=path, repeats=4)]
+    assert found[:2] == [tuple(ids) for ids in rows]
+    per_replay = [found[i : i + 2] for i in range(0, 8, 2)]
+    for first, second in per_replay:
+        assert first is not None
+        assert second is not None
+        assert first[0] == second[0]
+        assert first[1] != second[1]
+    assert len({h for one in per_replay for row in one for h in row or ()}) == 12
+
+
+def test_too_many_replays_are_refused(tmp_path: Path) -> None:
+    """The last arrival must be within the time a workload may have."""
+    text = f"{HEAD}\n0,1,1\n900000000000000,1,1\n"
+    with pytest.raises(ConfigError, match=r"repeats must be small enough for the last arrival"):
+        replay(tmp_path, text, repeats=2)
