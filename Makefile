@@ -38,7 +38,7 @@ test check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
-	$(BIN)/python -m pytest -q -W error
+	$(BIN)/python -m pytest -q -W error -n auto --dist loadfile
 
 bench: $(VENV)/.core
 	@$(BIN)/blis bench engine $(ARGS)
