@@ -354,7 +354,7 @@ class RateSearch:
         Of two that contradict each other the one with more requests counts.
         """
         # A short probe cannot know well how sure it is: it counts where it is very sure.
-        short = (m for m in self._short if abs(m.margin) >= 2 * SURE)
+        short = (m for m in self._short if _is_very_sure(m))
         # Of several probes at one rate the longest, made last, counts.
         known = {m.probe.rate: m for m in (*short, *self._long)}
         sure = sorted(
@@ -398,6 +398,12 @@ def _size(measurement: Measurement) -> int:
 
 def _at(measurement: Measurement) -> float:
     return measurement.probe.rate
+
+
+def _is_very_sure(measurement: Measurement) -> bool:
+    """Return whether even a short probe counts: its limits alone say so, not a growing queue."""
+    least = min(measurement.margins.values(), default=0.0)
+    return least <= -2 * SURE or (least >= 2 * SURE and not measurement.is_saturated)
 
 
 def _crossing(lower: Measurement, upper: Measurement, margin: float) -> float:
