@@ -26,6 +26,8 @@ from blis_sim.errors import BlisError, ConfigError, MissingExtraError, Simulatio
 
 OnOutcome = Callable[[int, Outcome, bool], None]
 """Number of the point, its outcome, whether it was in the store."""
+CONNECT_S = 10
+"""How long the scheduler of a cluster may take to answer."""
 _LOCAL = "loky"
 _MOST_DEATHS = 2
 """Deaths of workers after which few points are simulated at a time: one more, and each of
@@ -283,7 +285,7 @@ def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
     if backend.kind == "dask":
         distributed = _import("distributed", "dask")
         try:
-            client = distributed.Client(backend.address or None, timeout="10s")
+            client = distributed.Client(backend.address or None, timeout=CONNECT_S)
         except (OSError, ValueError) as error:
             raise ConfigError(_unreachable(backend, error)) from None
         with _silent("distributed", "distributed.client"), client:
