@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blis_sim.capacity.executor import Backend, Executor, default_jobs
 from blis_sim.capacity.grid import REPLICATION, axis, grid_points
 from blis_sim.capacity.slo import Limit, slo_words
+from blis_sim.capacity.store import ResultStore
 from blis_sim.capacity.study import Label, Outcome, OutcomeStatus, Point, StudyKind
 from blis_sim.errors import ConfigError, SimulationError
 from blis_sim.metrics.intervals import half_width_95
@@ -17,8 +19,7 @@ from blis_sim.metrics.intervals import half_width_95
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blis_sim.capacity.executor import Backend, OnOutcome
-    from blis_sim.capacity.store import ResultStore
+    from blis_sim.capacity.executor import OnOutcome
     from blis_sim.capacity.study import StoredPoint, Study
     from blis_sim.config.scenario import Scenario
 
@@ -139,22 +140,33 @@ def run_sweep(
     SimulationError
         Every point failed in the same way.
     """
-    from blis_sim.capacity.executor import Executor
-
     if not points:
         raise ConfigError("a sweep must have points; got none; give --grid")
-    executor = Executor(store, backend, on_outcome)
-    keys = executor.keys(points)
+    return sweep_rows(
+        points, _run(points, Executor(store, backend, on_outcome), name, asked, limits)
+    )
+
+
+def _run(
+    points: Sequence[Point],
+    executor: Executor,
+    name: str,
+    asked: Mapping[str, Any] | None = None,
+    limits: Sequence[Limit] = (),
+) -> list[Outcome]:
+    """Simulate all points as a study; raises as `run_sweep`."""
+    store, keys = executor.store, executor.keys(points)
     number = store.begin(StudyKind.SWEEP, name, asked or {"keys": keys})
     store.add_members(number, keys, points)
-    rows = sweep_rows(points, executor.run(points, keys))
+    outcomes = executor.run(points, keys)
+    rows = sweep_rows(points, outcomes)
     reasons = {row.reason for row in rows}
     if len(reasons) == 1 and not any(row.is_done for row in rows):
         kind = rows[0].outcomes[0].status
         error = ConfigError if kind is OutcomeStatus.INFEASIBLE else SimulationError
         raise error(reasons.pop())
     store.answer(number, sweep_answer(rows, limits))
-    return rows
+    return outcomes
 
 
 def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict[str, Any]:
@@ -252,8 +264,6 @@ def sweep(
     ConfigError
         A setting or the store is wrong, or no point can be simulated.
     """
-    from blis_sim.capacity.executor import Backend, Executor, default_jobs
-    from blis_sim.capacity.store import ResultStore
     from blis_sim.config.draft import ScenarioDraft
     from blis_sim.config.scenario import Scenario
 
@@ -262,16 +272,14 @@ def sweep(
     else:
         is_built = isinstance(base, Scenario)
         draft = ScenarioDraft(base.model_dump(exclude_unset=True) if is_built else base)  # type: ignore[union-attr, arg-type]
-    axes = [axis(path, list(values)) for path, values in grid.items()]
+    axes = [
+        axis(path, values if isinstance(values, str) else list(values))
+        for path, values in grid.items()
+    ]
     points = grid_points(draft, axes, num_replications=num_replications)
     where = backend or Backend(num_jobs=num_jobs or default_jobs())
     with ResultStore(None if store is None else Path(store)) as opened:
-        executor = Executor(opened, where)
-        keys = executor.keys(points)
-        number = opened.begin(StudyKind.SWEEP, "sweep", {"keys": keys})
-        opened.add_members(number, keys, points)
-        outcomes = executor.run(points, keys)
-        opened.answer(number, sweep_answer(sweep_rows(points, outcomes)))
+        outcomes = _run(points, Executor(opened, where), "sweep")
     return sweep_frame(points, outcomes)
 
 
