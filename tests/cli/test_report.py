@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,18 @@ def test_a_disk_that_is_full(
         assert "output file report.html must be writable" in refusal(capsys, "report", "s.db")
     assert Path("report.html").read_text() == "mine"
     assert not list(Path.cwd().glob("*.tmp"))
+
+
+def test_the_page_on_reports_can_be_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its commands work one after the other, and so do its lines of Python."""
+    pytest.importorskip("matplotlib")
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for command in commands.splitlines():
+        assert main(shlex.split(command)[1:]) == 0
+    assert {"sweep.html", "run.html", "from_json.html"} <= _files()
+    (lines,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    capsys.readouterr()
+    exec(compile(lines, "reports.md", "exec"), {})
+    assert capsys.readouterr().out == "['H100', 'L40S']\n"
+    assert Path("latency.png").is_file()

@@ -60,6 +60,16 @@ class Plan:
         labels = _labels(candidate)
         return point_words({p: v for p, v in labels.items() if p in self._paths or p == GPU})
 
+    def deployed_name(self, candidate: Mapping[str, Any]) -> str:
+        """Return what would be deployed: ``2 x H100``."""
+        replicas = as_float(candidate.get("replicas"))
+        name = self.name(candidate)
+        return name if replicas is None else f"{rate(replicas)} x {name}"
+
+    def is_chosen(self, candidate: Mapping[str, Any]) -> bool:
+        """Return whether a candidate is the answer, or that for its model."""
+        return candidate is self.winner or candidate.get("rank") == 1
+
     def curve_points(self) -> list[AveragedPoint]:
         """Return every probe as a point, at its rate on one replica."""
         points = []
@@ -120,10 +130,10 @@ class Plan:
         """Return what each candidate costs that carries the load."""
         return [
             CostBar(
-                f"{rate(as_float(each.get('replicas')))} x {self.name(each)}",
+                self.deployed_name(each),
                 as_float(each.get(USD_PER_HOUR)),
                 as_float(each.get(USD_PER_MILLION)),
-                each is self.winner,
+                self.is_chosen(each),
             )
             for each in self.found
         ]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from blis_sim.capacity.slo import Limit, slo_words
+from blis_sim.capacity.slo import slo_words
 from blis_sim.report.averaged import averaged_points
 from blis_sim.report.html import charts
 from blis_sim.report.html.answer import (
     SEPARATOR,
     limits_of,
-    load_of,
     mapping,
     progress_notices,
     question_of,
@@ -47,6 +47,8 @@ _FOUND = "found"
 _DEPLOYED = {MODEL: "model", GPU: "gpu", TP: "tensor_parallel_size"}
 _MOST_ROWS = 500
 
+_REQUESTS = re.compile(r"[\d,]+ requests, [^;]*arrivals at [^;]*; ")
+
 
 def plan_page(study: Study, place: str) -> Page:
     """Return the page of a plan.
@@ -65,10 +67,7 @@ def plan_page(study: Study, place: str) -> Page:
     notices = progress_notices(study, [])
     pruned = as_float(answer.get("num_pruned"))
     if pruned:
-        notices.append(
-            f"{counted(int(pruned), 'candidate')} were not simulated to the end: they could not "
-            "have become the answer"
-        )
+        notices.append(f"{counted(int(pruned), 'candidate')} dismissed without a simulation")
     wanted = (candidate_table(plan), probe_table(plan), verification_table(plan))
     tables = [table for table in wanted if table is not None]
     if not plan.candidates and stored:
@@ -83,7 +82,7 @@ def plan_page(study: Study, place: str) -> Page:
     return Page(
         kind="plan",
         question=question_of(study, "Which deployment carries the load at the lowest cost?"),
-        about=_about(study, limits),
+        about=_about(study, plan),
         answer=sentence_of(study) or _not_finished(study),
         is_good=plan.winner is not None,
         tiles=tuple(plan_tiles(plan)),
@@ -97,15 +96,23 @@ def plan_page(study: Study, place: str) -> Page:
     )
 
 
-def _about(study: Study, limits: Sequence[Limit]) -> str:
-    asked = study.asked
-    target = as_float(asked.get("target_rate", mapping(study.answer).get("target_rate")))
-    parts = [f"model: {asked['model']}"] if asked.get("model") else []
-    load = asked.get("load") if isinstance(asked.get("load"), str) else load_of(study)
-    parts += [f"load: {load}"] if load else []
+def _about(study: Study, plan: Plan) -> str:
+    answer = plan.answer
+    target = as_float(study.asked.get("target_rate", answer.get("target_rate")))
+    models = list(dict.fromkeys(each["model"] for each in plan.candidates if each.get("model")))
+    if study.asked.get("model"):
+        models = [study.asked["model"]]
+    load = next((each for each in (study.asked.get("load"), answer.get("load")) if each), "")
+    parts = [f"model: {', '.join(map(str, models))}"] if models else []
+    parts += [f"load: {_without_rate(load)}"] if isinstance(load, str) and load else []
     parts += [f"rate to carry: {rate(target)} requests/s"] if target else []
-    parts += [f"limits: {slo_words(limits)}"] if limits else []
+    parts += [f"limits: {slo_words(plan.limits)}"] if plan.limits else []
     return SEPARATOR.join(parts)
+
+
+def _without_rate(load: str) -> str:
+    """Return a load without the requests and the rate of the scenario: a plan tries many."""
+    return _REQUESTS.sub("", load, count=1)
 
 
 def _not_finished(study: Study) -> str:
@@ -127,7 +134,12 @@ def plan_tiles(plan: Plan) -> list[Tile]:
     if win is None:
         return [Tile("candidates", f"{len(plan.candidates):,}", "none carries the load")]
     replicas, gpus = as_float(win.get("replicas")), as_float(win.get("num_gpus"))
-    found = [Tile("deploy", f"{rate(replicas)} x {plan.name(win)}", f"{rate(gpus)} GPUs")]
+    if replicas is None:
+        highest = rate(as_float(win.get("rate_per_replica")))
+        found = [Tile("highest rate, requests/s", highest, plan.name(win))]
+    else:
+        note = "" if gpus is None else counted(int(gpus), "GPU")
+        found = [Tile("deploy", plan.deployed_name(win), note)]
     if as_float(win.get(USD_PER_HOUR)) is not None:
         per_token = as_float(win.get(USD_PER_MILLION))
         note = f"{usd(per_token)} per million output tokens" if per_token is not None else ""
@@ -139,7 +151,9 @@ def plan_tiles(plan: Plan) -> list[Tile]:
         found.append(Tile("carries, requests/s", number(carried * replicas), note))
     headroom = as_float(win.get("headroom_frac"))
     if headroom is not None:
-        found.append(Tile("headroom", percent(headroom), str(win.get("binds") or "")))
+        found.append(Tile("headroom", percent(headroom)))
+    if win.get("binds"):
+        found.append(Tile("limited by", str(win["binds"])))
     for limit in plan.limits:
         value = as_float(mapping(win.get("metrics")).get(limit.metric))
         if value is not None and not limit.is_goodput:

@@ -15,9 +15,14 @@ from blis_sim.report.metric_words import (
     USD_PER_MILLION,
     named,
 )
-from blis_sim.report.number_words import ABSENT, as_float, number
+from blis_sim.report.number_words import ABSENT, as_float, counted, number
 
 _MOST_ROWS = 500
+_UNBEATEN = "no candidate is both no dearer and no slower for its users"
+_SHOWN = (
+    *("p99_ttft_ms", "mean_ttft_ms", "mean_tpot_ms", "p99_itl_ms", "p99_e2el_ms"),
+    *("kv_usage_peak_frac", "num_preemptions"),
+)
 _CANDIDATE = (
     (
         "rate_per_replica",
@@ -42,15 +47,14 @@ def candidate_table(plan: Plan) -> Table | None:
         return None
     metrics = dict.fromkeys(key for each in found for key in mapping(each.get("metrics")))
     limited = [limit.metric for limit in plan.limits if limit.metric in metrics]
-    rest = [key for key in metrics if key not in limited and named(key).unit]
-    shown = (limited + rest)[:10]
+    shown = limited + [key for key in _SHOWN if key in metrics and key not in limited]
     columns = [
         Column("rank", about="the cheapest that carries the load comes first"),
         Column("deployment", is_number=False),
         *(Column(header, unit, about) for _, header, unit, about in _CANDIDATE),
         Column("limited by", is_number=False),
         *(figure_column(key) for key in shown),
-        Column("unbeaten", about="fast for a user and high in yield", is_number=False),
+        Column("unbeaten", about=_UNBEATEN, is_number=False),
     ]
     rows = [
         (
@@ -63,7 +67,7 @@ def candidate_table(plan: Plan) -> Table | None:
         )
         for each in found[:_MOST_ROWS]
     ]
-    chosen = {place for place, each in enumerate(found) if each is plan.winner}
+    chosen = {place for place, each in enumerate(found) if plan.is_chosen(each)}
     note = "Latencies are those at the highest rate that keeps all limits."
     kept = [n for n, column in enumerate(zip(*rows, strict=True)) if _has_data(column)]
     return Table(
@@ -115,7 +119,8 @@ def verification_table(plan: Plan) -> Table | None:
         rows.append((Cell(name, name), figure_cell(key, as_float(value)), shown))
     columns = (Column("figure", is_number=False), Column("simulated"), Column("limit"))
     routing = check.get("routing")
-    note = f"{check.get('replicas', 'All')} replicas together"
+    replicas = as_float(check.get("replicas"))
+    note = "All replicas" if replicas is None else counted(int(replicas), "replica")
     note += f", routing {routing}" if routing else ""
     note += f": {check['verdict']}" if check.get("verdict") else ""
     return Table("The whole deployment, simulated", columns, tuple(rows), note=f"{note}.")
