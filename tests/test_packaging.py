@@ -21,7 +21,7 @@ from blis_sim.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DATA_FOLDERS = ("configs", "bench_data", "workloads")
 
@@ -44,12 +44,14 @@ def console(page: Path) -> list[tuple[str, str]]:
 
 SHOWN = [(command, output) for page in PAGES for command, output in console(page)]
 BLIS = [(command, output) for command, output in SHOWN if command.startswith("blis ")]
-INLINE = [
-    command
-    for page in PAGES
-    for command in re.findall(r"`(blis [^`\n]+)`", page.read_text(encoding="utf-8"))
-    if not re.search(r"\[|\.\.\.|bench", command)
-]
+
+
+def typed(page: Path) -> list[str]:
+    """Return the commands of a page whose output is not shown, in blocks and in the text."""
+    text = page.read_text(encoding="utf-8")
+    in_blocks = [c for c, output in console(page) if c.startswith("blis ") and not output]
+    in_text = re.findall(r"`(blis [^`\n]+)`", text)
+    return [*in_blocks, *(c for c in in_text if not re.search(r"\[|\.\.\.|bench", c))]
 
 
 def test_readme_is_short() -> None:
@@ -82,13 +84,14 @@ def test_there_is_a_command_with_its_output() -> None:
     )
 
 
-@pytest.mark.parametrize("command", [*(c for c, output in BLIS if not output), *INLINE])
+@pytest.mark.parametrize("page", [p for p in PAGES if typed(p)], ids=lambda page: page.stem)
 def test_commands_work_in_any_folder(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the pages tell to type can be typed."""
+    """Whatever a page tells to type can be typed, one after the other in one folder."""
     monkeypatch.chdir(tmp_path)
-    assert main(shlex.split(command, comments=True)[1:]) == 0
+    for command in typed(page):
+        assert main(shlex.split(command, comments=True)[1:]) == 0, command
 
 
 def test_make_run_is_the_command_shown() -> None:

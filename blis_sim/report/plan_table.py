@@ -92,8 +92,8 @@ def _work(plan: Plan) -> str:
     return (
         f"{len(plan.candidates)} candidates, {plan.num_pruned} of them dismissed without a "
         f"simulation; {plan.num_simulations} simulations (at most {most} per candidate) of "
-        f"{plan.num_requests:,} requests in {plan.wall_s:.0f} s. req/s: highest rate of a replica "
-        "at which all limits are surely kept; up to: lowest at which one is surely missed. "
+        f"{plan.num_requests:,} requests. req/s: highest rate of a replica at which "
+        "all limits are surely kept; up to: lowest at which one is surely missed. "
         "*: no candidate is both no dearer and no slower for its users."
     )
 
