@@ -140,7 +140,8 @@ def test_distributions() -> None:
         Mark(9.0, "limit of each request: TTFT <= 9 ms", None),
     )
     assert (plot.x_title, plot.y_title) == ("TTFT (ms)", "requests within it (%)")
-    assert not plot.is_logarithmic
+    assert plot.is_logarithmic  # the limit lies far away
+    assert not distribution_plot({"one": [1.0, 2.0, 4.0]}, "ttft").is_logarithmic
     assert distribution_plot({}, "itl").y_title == "gaps between tokens within it (%)"
 
 

@@ -333,7 +333,14 @@ def test_a_search_shows_its_trials() -> None:
     assert page.question == "Which settings are best?"
     (table,) = page.tables
     assert table.chosen == {4}
-    assert [cell.text for cell in table.rows[3]] == ["3", "128", "0.15.1", "-", "infeasible"]
+    assert [cell.text for cell in table.rows[3]] == [
+        "3",
+        "128",
+        "0.15.1",
+        "-",
+        "missed",
+        "too slow",
+    ]
     (chart,) = page.charts
     assert chart.key == "trials"
 

@@ -194,7 +194,7 @@ def _figure_table(run: RunDocument) -> Table | None:
             continue
         known = named(metric.tag)
         unit = "%" if metric.unit == "fraction" else metric.unit
-        name = metric.header.removesuffix(f" ({unit})")
+        name = metric.header.rpartition(" (")[0] or metric.header
         cell = figure_cell(metric.tag, value)
         rows.append((Cell(name, name), cell, Cell(unit, unit), Cell(known.formula, known.formula)))
     columns = (

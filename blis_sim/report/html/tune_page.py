@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.capacity.slo import slo_words
@@ -21,9 +21,15 @@ from blis_sim.report.html.answer import (
 )
 from blis_sim.report.html.manifest import study_documents, study_facts, yaml_text
 from blis_sim.report.html.page import Cell, Chart, Column, Document, Page, Table, Tile
-from blis_sim.report.html.tables import infeasible_table, meanings, setting_cell, setting_column
-from blis_sim.report.metric_words import Named, declared
-from blis_sim.report.number_words import as_float, counted
+from blis_sim.report.html.tables import (
+    infeasible_table,
+    meanings,
+    setting_cell,
+    setting_column,
+    text_cell,
+)
+from blis_sim.report.metric_words import Named, declared, named
+from blis_sim.report.number_words import as_float, counted, milliseconds
 from blis_sim.report.plots.trials import trials_plot
 from blis_sim.report.setting_words import point_words
 
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 1000
 _LESS_IS_BETTER = ("usd_", "_ms", "cost")
-_DONE = ("done", "complete", "completed", "found", "")
 
 
 def tune_page(study: Study, place: str) -> Page:
@@ -53,9 +58,11 @@ def tune_page(study: Study, place: str) -> Page:
     best = mapping(answer.get("best"))
     settings = mapping(best.get("settings"))
     table = _table(trials, best, objective)
-    shown = (_chart(trials, objective), charts.pareto_chart(points))
+    is_less_better = bool(answer.get("is_less_better", _is_cost(objective.key)))
+    shown = (_chart(trials, objective, is_less_better=is_less_better), charts.pareto_chart(points))
     about = [f"objective: {objective.title}"] if answer.get("objective") else []
-    about += [f"load: {load_of(study)}"] if load_of(study) else []
+    load = str(answer.get("load") or load_of(study))
+    about += [f"load: {load}"] if load else []
     about += [f"limits: {slo_words(limits)}"] if limits else []
     documents = (Document("The best settings", yaml_text(dict(settings))),) if settings else ()
     return Page(
@@ -64,7 +71,7 @@ def tune_page(study: Study, place: str) -> Page:
         about=SEPARATOR.join(about),
         answer=sentence_of(study) or _sentence(trials, best, objective),
         is_good=bool(best),
-        tiles=tuple(_tiles(trials, best, objective)),
+        tiles=tuple(_tiles(answer, trials, best, objective)),
         charts=tuple(chart for chart in shown if chart is not None),
         tables=() if table is None else (table,),
         infeasible=infeasible_table(points),
@@ -84,20 +91,31 @@ def _sentence(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Na
     return sentence(f"of {counted(len(trials), 'trial')}, {words} is the best: {figure}")
 
 
-def _tiles(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named) -> list[Tile]:
-    done = [trial for trial in trials if as_float(trial.get("value")) is not None]
-    found = [Tile("trials", f"{len(trials):,}", f"{len(done):,} with a value")]
-    value = as_float(best.get("value"))
+def _tiles(
+    answer: Mapping[str, Any],
+    trials: list[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    what: Named,
+) -> Iterator[Tile]:
+    value, metrics = as_float(best.get("value")), mapping(best.get("metrics"))
     if value is not None:
-        note = point_words(mapping(best.get("settings")))
-        found.insert(0, Tile(what.title, what.write(value), note))
-    first = as_float(done[0].get("value")) if done else None
-    if first and value is not None and value != first:
-        found.append(Tile("against the first trial", f"{100 * (value / first - 1):+.3g} %"))
-    return found
+        name = point_words(mapping(best.get("settings")))
+        yield Tile(what.title, what.write(value), name or "as given")
+    given = as_float(mapping(answer.get("default")).get("figure"))
+    if given and value is not None:
+        yield Tile("against as given", f"{100 * (value / given - 1):+.3g} %", what.write(given))
+    for key in ("p99_ttft_ms", "mean_tpot_ms"):
+        if as_float(metrics.get(key)) is not None:
+            yield Tile(named(key).header, milliseconds(as_float(metrics[key])))
+    done = sum(as_float(trial.get("value")) is not None for trial in trials)
+    yield Tile("trials", f"{len(trials):,}", f"{done:,} with a value")
 
 
-def _chart(trials: list[Mapping[str, Any]], what: Named) -> Chart | None:
+def _is_cost(key: str) -> bool:
+    return any(word in key for word in _LESS_IS_BETTER)
+
+
+def _chart(trials: list[Mapping[str, Any]], what: Named, *, is_less_better: bool) -> Chart | None:
     pairs = [
         (as_float(trial.get("number")) or 0.0, value)
         for trial in trials
@@ -105,7 +123,6 @@ def _chart(trials: list[Mapping[str, Any]], what: Named) -> Chart | None:
     ]
     if len(pairs) < 2:
         return None
-    is_less_better = any(word in what.key for word in _LESS_IS_BETTER)
     plot = trials_plot(pairs, what.title, is_less_better=is_less_better)
     return Chart("trials", "The search", "Each trial, and the best one so far.", {"": plot})
 
@@ -120,6 +137,7 @@ def _table(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named
         *(setting_column(path, paths) for path in paths),
         Column(what.header, what.unit, what.formula),
         Column("status", is_number=False),
+        Column("limits", is_number=False),
     )
     rows = []
     for trial, each in zip(trials[:_MOST_ROWS], settings, strict=False):
@@ -131,6 +149,7 @@ def _table(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named
                 *(setting_cell(path, each) for path in paths),
                 Cell(what.write(value), value),
                 Cell(status, status),
+                text_cell(trial.get("reason") or trial.get("reached") or None),
             )
         )
     chosen = {

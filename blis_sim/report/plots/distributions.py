@@ -141,6 +141,7 @@ def distribution_plot(
         marks.append(Mark(own, f"limit of each request: {TAGS[tag]} <= {own:g} ms"))
     # The extremes of a sample do not decide.
     shown = [time for line in lines for time in line.times_ms[1:-1] or line.times_ms]
+    shown += [mark.time_ms for mark in marks]
     more = len(named) - most
     return DistributionPlot(
         x_title=f"{TAGS[tag]} (ms)",
