@@ -37,7 +37,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = program
     profile = tmp_path_factory.mktemp("profile")
-    for flag in (*_FLAGS, f"--user-data-dir={profile}", f"--window-size={_DESK},900"):
+    for flag in (
+        *_FLAGS,
+        f"--user-data-dir={profile}",
+        f"--window-size={_DESK},900",
+        "about:blank",
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(driver)
