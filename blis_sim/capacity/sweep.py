@@ -191,7 +191,7 @@ def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict
     best = (
         min(meeting, key=lambda row: row.mean(COST) or 0.0)
         if has_price
-        else max(meeting, key=lambda row: row.mean(PER_GPU) or 0.0)
+        else max(meeting, key=_per_gpu)
     )
     answer["best"] = rows.index(best)
     of = (
@@ -202,15 +202,21 @@ def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict
     what = (
         f"costs least per token, {best.mean(COST):.3g} USD per million output tokens"
         if has_price
-        else f"gives most per GPU, {best.mean(PER_GPU):,.0f} output tokens/s"
+        else f"gives most per GPU, {_per_gpu(best):,.0f} output tokens/s"
     )
     figures = ", ".join(_figures(best))
     joint = "; of these" if limits else ","
-    answer["sentence"] = f"{of}{joint} {words_of(best.labels)} {what} ({figures})."
+    known = f" ({figures})" if figures else ""
+    answer["sentence"] = f"{of}{joint} {words_of(best.labels)} {what}{known}."
     return answer
 
 
 COST, PER_GPU = "usd_per_million_output_tokens", "output_throughput_per_gpu"
+
+
+def _per_gpu(row: SweepRow) -> float:
+    """Return output tokens per second and GPU; none came out where there is no figure."""
+    return row.mean(PER_GPU) or 0.0
 
 
 def _figures(row: SweepRow) -> Iterable[str]:

@@ -42,7 +42,7 @@ def render_studies(
         [
             str(study.number),
             study.kind.value,
-            textwrap.shorten(study.name, 60, placeholder=" ..."),
+            textwrap.shorten(study.name, 48, placeholder=" ..."),
             *_counts(tallies.get(study.number, {})),
             _minute(study.updated_at),
             "current" if study.code_version == version else "other",
@@ -76,9 +76,10 @@ def render_study(study: Study, limits: Sequence[Limit], metrics: Sequence[str] |
     """
     lines = list(_heading(study))
     answer = study.answer or {}
-    candidates = answer.get("candidates")
+    candidates: list[str] = []
     if study.kind is not StudyKind.SWEEP:
-        lines += _candidates(candidates)
+        candidates = list(_candidates(answer.get("candidates")))
+        lines += candidates
         sentence = str(answer.get("sentence") or "It has not come to its answer.")
         lines += textwrap.wrap(sentence, _WIDTH)
     if study.points and (study.kind is StudyKind.SWEEP or metrics or not candidates):

@@ -51,7 +51,8 @@ def check_metrics(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     statistics = ("mean", "median", "std", "p50", "p90", "p95", "p99")
     times = [f"{what}_{each.tag}_ms" for each in LATENCIES for what in statistics]
-    known = [*times, *metric_definitions()]
+    tags = {each.tag for each in LATENCIES}
+    known = [*times, *(name for name in metric_definitions() if name not in tags)]
     for name in names:
         if name not in known:
             raise ConfigError(unknown_name("--metrics", name, known))
@@ -70,12 +71,11 @@ def render_sweep(
     usual metrics.
     """
     shown = [each for each in metrics if any(row.values(each) for row in rows)] or list(metrics)
-    lines, left_out = _fitted(rows[:_MOST_ROWS], limits, shown, may_leave_out=metrics)
+    lines, notes = _fitted(rows[:_MOST_ROWS], limits, shown, may_leave_out=metrics)
     rule = "-" * max(map(len, lines))
     lines = [rule, *lines[:2], rule, *lines[2:], rule]
-    if left_out:
-        names = ", ".join(left_out)
-        lines += textwrap.wrap(f"left out for its width: {names} (--metrics shows it)", _WIDTH)
+    for note in notes:
+        lines += textwrap.wrap(note, _WIDTH)
     if len(rows) > _MOST_ROWS:
         lines.append(f"{len(rows) - _MOST_ROWS} more rows: --csv FILE has all")
     lines += _intervals(rows, shown)
@@ -92,18 +92,27 @@ def _fitted(
     may_leave_out: Sequence[str],
 ) -> tuple[list[str], list[str]]:
     """Return the lines of a table that is not too wide, if that can be, and what it lacks."""
+    notes: list[str] = []
     labels = list(_label_columns(rows))
     lines = _lines(rows, limits, shown, labels)
-    if _width(lines) > _MAX_WIDTH:
-        labels = [label.shortened() for label in labels]
-        lines = _lines(rows, limits, shown, labels)
+    if _width(lines) <= _MAX_WIDTH:
+        return lines, notes
+    same = [label for label in labels if len(set(label.cells)) == 1 < len(rows)]
+    if same:
+        notes.append(
+            f"all rows: {', '.join(f'{each.header[0]}={each.cells[0]}' for each in same)}"
+        )
+    labels = [label.shortened() for label in labels if label not in same]
+    lines = _lines(rows, limits, shown, labels)
     left_out: list[str] = []
     for metric in _LEFT_OUT_FIRST if may_leave_out == DEFAULT_METRICS else ():
         if _width(lines) > _MAX_WIDTH and metric in shown:
             left_out.append(metric)
             kept = [each for each in shown if each not in left_out]
             lines = _lines(rows, limits, kept, labels)
-    return lines, left_out
+    if left_out:
+        notes.append(f"left out for its width: {', '.join(left_out)} (--metrics shows it)")
+    return lines, notes
 
 
 def _width(lines: Sequence[str]) -> int:

@@ -204,6 +204,14 @@ def test_where_a_price_is_unknown_output_per_gpu_counts() -> None:
     assert "n=1 gives most per GPU, 1,200 output tokens/s" in answer["sentence"]
 
 
+def test_where_nothing_came_out_there_is_an_answer() -> None:
+    """All prompts are too long and dropped: a run without a single token."""
+    draft = ScenarioDraft({**BASE, "engine": {"max_model_len": 16}})
+    rows = swept(grid_points(draft, [axis("workload.prompt", [{"mean": 99}, {"mean": 999}])]))
+    assert [each.mean("completed") for each in rows] == [0, 0]
+    assert sweep_answer(rows)["sentence"].startswith("Of 2 combinations, prompt=no. 1 gives most")
+
+
 def test_when_none_keeps_the_limits() -> None:
     answer = sweep_answer([row(p99_ttft_ms=600.0)], parse_slo("p99_ttft_ms:500"))
     assert answer["best"] is None
