@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from blis_sim.capacity.study import Outcome, StoredPoint, Study
 
 _WIDTH = 110
+_TABLE_WIDTH = 130
 _COMMENT_WIDTH = 98
 _MAX_CELL = 40
 UNFINISHED = "unfinished"
@@ -78,7 +79,7 @@ def render_study(study: Study, limits: Sequence[Limit], metrics: Sequence[str] |
     answer = study.answer or {}
     candidates: list[str] = []
     if study.kind is not StudyKind.SWEEP:
-        candidates = list(_candidates(answer.get("candidates")))
+        candidates = list(_candidates(answer.get("candidates") or answer.get("trials")))
         lines += candidates
         sentence = str(answer.get("sentence") or "It has not come to its answer.")
         lines += textwrap.wrap(sentence, _WIDTH)
@@ -110,28 +111,43 @@ def _without_answer(table: str) -> list[str]:
 
 
 def _candidates(candidates: Any) -> Iterator[str]:
-    """Yield a table of what a plan compared, whatever it says of each."""
+    """Yield a table of what a plan compared, whatever it says of each, as far as there is room."""
     if not isinstance(candidates, Sequence) or isinstance(candidates, str):
         return
     records = [each for each in candidates if isinstance(each, Mapping)]
     names = dict.fromkeys(
         name for record in records for name, value in record.items() if _is_short(value)
     )
-    shown = [name for name in names if any(record.get(name) is not None for record in records)]
-    if not shown:
-        return
-    body = [[_cell(record.get(name)) for name in shown] for record in records]
-    is_text = [any(isinstance(record.get(name), str) for record in records) for name in shown]
-    lines = text_columns(
-        [shown, *body], left=[number for number, text in enumerate(is_text) if text]
-    )
-    rule = "-" * max(map(len, lines))
-    yield from (rule, lines[0], rule, *lines[1:], rule)
+    shown: list[list[str]] = []
+    same: list[str] = []
+    num_left_out, room = 0, _TABLE_WIDTH
+    for name in names:
+        column = [name, *(_cell(record.get(name)) for record in records)]
+        width = max(map(len, column)) + 2
+        if len(set(column[1:])) == 1 < len(records):
+            same.append(f"{name}={column[1]}")
+        elif width <= room:
+            shown.append(column)
+            room -= width
+        else:
+            num_left_out += 1
+    if shown:
+        is_text = [
+            any(isinstance(each.get(column[0]), str) for each in records) for column in shown
+        ]
+        left = [number for number, text in enumerate(is_text) if text]
+        lines = text_columns(list(zip(*shown, strict=True)), left)
+        rule = "-" * max(map(len, lines))
+        yield from (rule, lines[0], rule, *lines[1:], rule)
+    if same:
+        yield from textwrap.wrap(f"all rows: {', '.join(same)}", _WIDTH)
+    if num_left_out:
+        yield f"{num_left_out} more columns: --json - has all"
 
 
 def _is_short(value: Any) -> bool:
     return isinstance(value, bool | int | float) or (
-        isinstance(value, str) and len(value) <= _MAX_CELL
+        isinstance(value, str) and 0 < len(value) <= _MAX_CELL
     )
 
 
