@@ -1,25 +1,34 @@
-"""How fast the simulator itself is, as a ratio that survives slow and noisy machines.
+"""How fast the simulator itself is, as ratios that survive slow and noisy machines.
 
-The unit is the cost of one bare SimPy timeout measured in the same process: a process that
-does nothing but wait, the least any event can cost.
+The unit of engines and clusters is the cost of one bare SimPy timeout measured in the same
+process: a process that does nothing but wait, the least any event can cost.
 """
 
 from __future__ import annotations
 
 import resource
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import simpy
 
 from blis_sim.api import resolve, run
+from blis_sim.capacity.executor import Backend
+from blis_sim.capacity.store import ResultStore
+from blis_sim.capacity.study import Point
+from blis_sim.capacity.sweep import run_sweep
 from blis_sim.errors import SimulationError
+from blis_sim.report.sweep_table import render_sweep
 from blis_sim.report.table import render_table
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from blis_sim.config.scenario import Scenario
 
@@ -227,3 +236,115 @@ def _timed_run(scenario: Scenario) -> tuple[float, Any]:
 def _peak_memory_mib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepBenchmark:
+    """What a sweep costs beside the simulations in it; medians of the repetitions."""
+
+    num_points: int
+    simulation_s: float
+    """Seconds of simulation in the points together, one after the other."""
+    overhead_1_worker_frac: float
+    """1 - simulation_s / wall: looking up what is stored, storing, the table."""
+    overhead_2_workers_frac: float
+    """1 - simulation / (2 * wall), of simulations that share the machine with each other."""
+    speedup_2_workers: float
+    """Wall with one worker / wall with two."""
+    worker_start_s: float
+    """Until two workers have answered for the first time; no part of the walls."""
+    num_resumed: int
+    resume_s: float
+    """A finished study of so many points once more, in a process of its own."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def bench_sweep(
+    scenario: Scenario, *, num_points: int, num_resumed: int, repeat: int = 3
+) -> SweepBenchmark:
+    """Measure sweeps with one worker, in this process, and with two.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What all points share; they differ in their seeds.
+    num_points : int
+        Points of the sweeps that are simulated, >= 4.
+    num_resumed : int
+        Points of the study that is run again, >= 1.
+    repeat : int
+        Repetitions, >= 1; sweeps with one worker and with two alternate.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        points = _seeded(scenario, num_points)
+        start_s = _timed_sweep(_seeded(scenario, 2), folder / "start.db", num_jobs=2)[0]
+        measured: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        for number in range(repeat):
+            for jobs, kept in measured.items():
+                path = folder / f"{number}-{jobs}.db"
+                kept.append(_timed_sweep(points, path, num_jobs=jobs))
+        idle = {
+            jobs: statistics.median(idle_frac(*each, jobs) for each in kept)
+            for jobs, kept in measured.items()
+        }
+        return SweepBenchmark(
+            num_points=num_points,
+            simulation_s=statistics.median(work_s for _, work_s in measured[1]),
+            overhead_1_worker_frac=idle[1],
+            overhead_2_workers_frac=idle[2],
+            speedup_2_workers=statistics.median(
+                one / two for (one, _), (two, _) in zip(*measured.values(), strict=True)
+            ),
+            worker_start_s=start_s,
+            num_resumed=num_resumed,
+            resume_s=_resume_s(num_resumed, folder / "resume.db", repeat),
+        )
+
+
+def idle_frac(wall_s: float, work_s: float, num_workers: int) -> float:
+    """Return the share of the workers' time in which they do not simulate.
+
+    Parameters
+    ----------
+    wall_s : float
+        Seconds of the sweep, > 0.
+    work_s : float
+        Seconds of simulation of all workers together.
+    num_workers : int
+        Workers, >= 1.
+    """
+    return 1 - work_s / (num_workers * wall_s)
+
+
+def _seeded(scenario: Scenario, count: int) -> list[Point]:
+    return [
+        Point(scenario.model_copy(update={"seed": seed}), {"seed": seed})
+        for seed in range(1, count + 1)
+    ]
+
+
+def _timed_sweep(points: Sequence[Point], path: Path, *, num_jobs: int) -> tuple[float, float]:
+    """Return seconds of a sweep from its points to its table, and of the simulations in it."""
+    begin_s = time.perf_counter()
+    with ResultStore(path) as store:
+        rows = run_sweep(points, store=store, backend=Backend(num_jobs=num_jobs))
+    render_sweep(rows)
+    wall_s = time.perf_counter() - begin_s
+    return wall_s, sum(outcome.wall_s for row in rows for outcome in row.outcomes)
+
+
+def _resume_s(num_points: int, path: Path, repeat: int) -> float:
+    """Return how long a finished sweep takes once more, from the shell to the table."""
+    command = [sys.executable, "-m", "blis_sim", "sweep", "--store", str(path), "--jobs", "1"]
+    command += ["--num-requests", "1", "--latency-model", "blackbox", "--quiet", "--csv", "-"]
+    command += ["--grid", f"seed=1:{num_points}"]
+    walls_s = []
+    for _ in range(repeat + 1):
+        begin_s = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        walls_s.append(time.perf_counter() - begin_s)
+    return statistics.median(walls_s[1:])  # the first one simulates them

@@ -30,6 +30,7 @@ class PointKeys:
 
     def __init__(self) -> None:
         self._digests: dict[Path, str] = {}
+        self._local: dict[str, bool] = {}
 
     def key(self, point: Point) -> str:
         """Return the key of a point, 64 hexadecimal digits."""
@@ -48,8 +49,14 @@ class PointKeys:
         written.pop("coalesce", None)
         pools = scenario.cluster.pools or ()
         names = [scenario.model, *(pool.model for pool in pools if pool.model)]
-        configs = {name: self._digest(Path(name)) for name in names if is_local_model(name)}
+        configs = {name: self._digest(Path(name)) for name in names if self._is_local(name)}
         return {**written, "model_configs": configs} if configs else written
+
+    def _is_local(self, name: str) -> bool:
+        found = self._local.get(name)
+        if found is None:
+            found = self._local[name] = is_local_model(name)
+        return found
 
     def _digest(self, path: Path) -> str:
         found = self._digests.get(path)

@@ -12,6 +12,7 @@ from blis_sim.errors import ConfigError
 
 HELP = "Measure the simulator itself."
 CLUSTER_HELP = "Measure a cluster: its cost per request beside that of one instance."
+SWEEP_HELP = "Measure sweeps: what they cost beside the simulations, with one worker and two."
 ENGINE_HELP = "Measure the engine: requests and tokens per second, cost in SimPy timeouts."
 
 # Flags that both have.
@@ -108,6 +109,39 @@ def cluster(
     _print(bench_cluster(single, several, repeat=repeat).as_dict(), as_json)
 
 
+def sweep(
+    *,
+    num_points: Annotated[int, typer.Option("--num-points", help="Points, at least 4.")] = 60,
+    num_requests: Annotated[
+        int, typer.Option("--num-requests", help="Requests of each point.")
+    ] = 1000,
+    num_resumed: Annotated[
+        int, typer.Option("--num-resumed", help="Points of the study that is run once more.")
+    ] = 1000,
+    latency_model: _LatencyModel = "auto",
+    repeat: Annotated[int, typer.Option("--repeat", help="Repetitions; medians count.")] = 3,
+    as_json: _AsJson = False,
+) -> None:
+    """Print a table, or JSON."""
+    least = {"--num-points": (num_points, 4), "--num-requests": (num_requests, 1)}
+    least |= {"--num-resumed": (num_resumed, 1), "--repeat": (repeat, 1)}
+    for flag, (value, minimum) in least.items():
+        if value < minimum:
+            raise ConfigError(f"{flag} must be at least {minimum}; got {value}")
+
+    from blis_sim.api import load_scenario
+    from blis_sim.benchmark import bench_sweep
+
+    scenario = load_scenario(
+        {
+            "latency": {"model": latency_model},
+            "workload": {"request_rate": 10.0, "num_requests": num_requests},
+        }
+    )
+    measured = bench_sweep(scenario, num_points=num_points, num_resumed=num_resumed, repeat=repeat)
+    _print(measured.as_dict(), as_json)
+
+
 def _check_counts(num_requests: int, repeat: int) -> None:
     if num_requests <= 200:
         raise ConfigError(f"--num-requests must be more than 200; got {num_requests}")
@@ -124,7 +158,7 @@ def _print(measured: dict[str, Any], as_json: bool) -> None:
 
 def _shown(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return f"{value:,.3f}" if abs(value) < 1 else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -75,6 +75,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     benchmarks.callback()(_benchmarks)
     benchmarks.command("engine", help=bench.ENGINE_HELP)(bench.engine)
     benchmarks.command("cluster", help=bench.CLUSTER_HELP)(bench.cluster)
+    benchmarks.command("sweep", help=bench.SWEEP_HELP)(bench.sweep)
     app.add_typer(benchmarks, name="bench")
     return app
 

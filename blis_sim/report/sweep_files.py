@@ -46,7 +46,7 @@ def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(to_plain(record) for record in records)
+    writer.writerows(records)
     return stream.getvalue()
 
 
