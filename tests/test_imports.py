@@ -24,7 +24,7 @@ LAYERS = (
     ("engine",),
     ("cluster",),
     ("api",),
-    ("capacity",),
+    ("capacity", "validation"),
     ("report",),
     ("benchmark",),
     ("cli",),
