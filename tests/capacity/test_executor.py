@@ -128,7 +128,7 @@ def workers() -> Iterator[int]:
 @needs_proc
 def test_a_worker_that_dies_costs_nothing() -> None:
     """What it had in hand is simulated again, by others."""
-    points = make_points(12, workload={"num_requests": 200})
+    points = make_points(8, workload={"num_requests": 100})
     killed: list[int] = []
 
     def kill_one(number: int, outcome: Outcome, is_stored: bool) -> None:
