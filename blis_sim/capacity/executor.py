@@ -202,9 +202,11 @@ class Executor:
             # At least two jobs: with one, joblib would work in this process.
             jobs = max(2, min(backend.num_jobs, len(points))) if backend.kind == _LOCAL else -1
             with joblib.parallel_config(n_jobs=jobs, **options):
-                # Loky's own queue holds as many: what waits elsewhere it cannot take back.
+                # Single points: what takes long must not wait behind others, and what is
+                # finished not for others. Loky's own queue holds 2 per job: what waits
+                # elsewhere it cannot take back.
                 parallel = joblib.Parallel(
-                    return_as="generator_unordered", pre_dispatch="2*n_jobs"
+                    return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs"
                 )
                 parent = os.getpid() if backend.kind == _LOCAL else None
                 with _no_interrupts():
