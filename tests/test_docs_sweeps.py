@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from blis_sim.cli.main import main
+from blis_sim.cli.sweep_points import read_axes
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "sweeps.md"
 
@@ -54,15 +55,13 @@ def test_the_page_does_what_it_says(
     assert json.loads(Path("point.json").read_text())["status"] == "done"
 
 
-def test_the_table_of_grids_is_right(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each grid of the table can be written, and has as many values as the page lists."""
+def test_the_table_of_grids_is_right() -> None:
+    """Each grid of the table can be written, and has the values that the page lists."""
     grids = re.findall(r"^\| `([^|`]+=[^`]+)` \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
     assert len(grids) == 6
     for grid, listed in grids:
-        assert (
-            main(["sweep", "--grid", grid, "--num-requests", "3", "--dry-run", "--no-store"]) == 0
-        )
-        lines = capsys.readouterr().out.splitlines()
+        (axis,) = read_axes([grid])
+        assert len(axis.values) > 1
         values = re.match(r"[\d, ]+(?=:)", listed)
         if values:
-            assert [line.rpartition("=")[2] for line in lines[1:]] == values[0].split(", ")
+            assert [str(value) for value in axis.values] == values[0].split(", ")
