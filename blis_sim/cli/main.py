@@ -25,6 +25,7 @@ from blis_sim.cli import (
     run,
     step,
     sweep,
+    validate,
     workload,
 )
 from blis_sim.cli.flags import Flag, check_values, normalized
@@ -57,6 +58,9 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app.add_typer(kept, name="results")
     app.command("report", help=report.HELP)(report.report)
     app.command("plan", help=plan.HELP, add_help_option=False)(plan.make_plan(arguments))
+    app.command("validate", help=validate.HELP, add_help_option=False)(
+        validate.make_validate(arguments)
+    )
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
@@ -139,6 +143,7 @@ def _flags_of(command: str) -> tuple[Flag, ...]:
         "compare": compare.compare_flags,
         "sweep": sweep.sweep_flags,
         "plan": plan.plan_flags,
+        "validate": validate.validate_flags,
         "step": step.step_flags,
     }
     return tables[command]() if command in tables else ()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from blis_sim.config.scenario import Scenario
     from blis_sim.validation.requests_file import ServedRequests
 
+FEW_REQUESTS = 5_000
+"""So many requests in all are simulated sooner than workers are started."""
+
 OnCase = Callable[[int, int], None]
 """(simulations that are finished, simulations in all)."""
 
@@ -223,7 +226,7 @@ def validate(
     num_seeds : int
         Simulations of each, with seeds one after the other; predictions are their mean.
     num_jobs : int
-        Simulations at a time. The results do not depend on it.
+        Simulations at a time; where all are small, one. The results do not depend on it.
     on_case : callable, optional
         Told how far it is.
 
@@ -268,6 +271,8 @@ def _tasks(case: Case, trace: Path, overrides: tuple[str, ...], num_seeds: int) 
 
 def _answers(tasks: Sequence[Task], num_jobs: int, on_case: OnCase | None) -> list[Answer]:
     answers = [_failed(str(no_worker()))] * len(tasks)
+    if sum(task.size for task in tasks) <= FEW_REQUESTS:
+        num_jobs = 1
     for done, (number, answer) in enumerate(in_parallel(simulate_case, tasks, num_jobs), start=1):
         if answer is not None:
             answers[number] = answer

@@ -1,0 +1,235 @@
+"""``blis validate``: measured serving runs against what is simulated for them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blis_sim.cli.common import EXIT_FAILED, note, out
+from blis_sim.cli.flag_command import (
+    STDOUT,
+    flags_of_run,
+    make_command,
+    own_options,
+    read_settings,
+    write_text,
+)
+from blis_sim.cli.flags import Flag, Typed
+from blis_sim.cli.study_flags import at_least_one, run_switches
+from blis_sim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from blis_sim.validation.experiment import Case
+    from blis_sim.validation.validate import OnCase
+
+HELP = "Simulate measured serving runs and compare."
+_MORE = """
+--runs takes a table with a row for each stage of a measured run, as docs/validation.md describes
+it, or BLIS's combined_ground_truth.json. Each experiment is simulated with its own deployment and
+load, and every row is compared; one that cannot be simulated has an error of 100 % and a reason.
+
+--requests takes the requests of one run with the times at which each was answered, and compares
+them one by one; so are those that a table names in requests_file.
+"""
+_PANEL = "What to compare"
+_GROUND_TRUTH = ".json"
+
+
+def validate_flags() -> tuple[Flag, ...]:
+    """Return the flags of the command."""
+    rows = (
+        ("--runs", "FILE", "Measured runs: .csv, or BLIS's ground truth: .json."),
+        ("--requests", "FILE", "Served requests, .jsonl, with a _meta.json beside."),
+        (
+            "--hardware",
+            "NAME",
+            "GPU where the files name none (BLIS's ground truth: H100).",
+        ),
+        ("--role", "LIST", "Only experiments with one of these roles: calib,dev."),
+    )
+    own = tuple(
+        Flag(
+            names=(name, "--gpu") if name == "--hardware" else (name,),
+            metavar=metavar,
+            panel=_PANEL,
+            help=text,
+        )
+        for name, metavar, text in rows
+    )
+    numbers = (
+        ("--seeds", "", "Simulations of each run, predictions are their mean (1)."),
+        ("--jobs", "-j", "Simulations at a time (one per processor)."),
+    )
+    counted = tuple(
+        Flag(
+            names=tuple(filter(None, (name, short))),
+            metavar="N",
+            panel=_PANEL,
+            parse=at_least_one,
+            help=text,
+        )
+        for name, short, text in numbers
+    )
+    results = Flag(
+        names=("--json",),
+        metavar="FILE|-",
+        panel="Results",
+        help="Write every error and the summary; - prints them instead of the table.",
+    )
+    return (*own, *counted, *flags_of_run(("--latency-model", "--set")), results, *run_switches())
+
+
+def make_validate(arguments: Sequence[str]) -> Callable[..., None]:
+    """Return the command for a normalised command line."""
+    return make_command("blis validate", f"{HELP}\n\n{_MORE}", validate_flags(), arguments, _run)
+
+
+def _run(typed: Sequence[Typed]) -> None:
+    import typer
+
+    from blis_sim.capacity.executor import default_jobs
+    from blis_sim.report.validate_json import validation_json
+    from blis_sim.report.validate_table import render_validation
+    from blis_sim.validation.validate import validate
+
+    options = own_options(typed)
+    settings = read_settings(options)
+    settings.apply(typed)
+    settings.build()  # what is wrong with the flags is wrong everywhere
+    overrides = _overrides(typed, options)
+    _check_output(options)
+    cases = list(_cases(options))
+    is_quiet = "--quiet" in options
+    num_seeds = options.get("--seeds", 1)
+    with _progress(is_wanted=not is_quiet) as on_case:
+        validation = validate(
+            cases,
+            overrides=overrides,
+            num_seeds=num_seeds,
+            num_jobs=options["--jobs"] if "--jobs" in options else default_jobs(),
+            on_case=on_case,
+        )
+    asked = {
+        "runs": options.get("--runs"),
+        "requests": options.get("--requests"),
+        "role": options.get("--role"),
+        "num_seeds": num_seeds,
+        "overrides": list(overrides),
+    }
+    if "--json" in options:
+        write_text(validation_json(validation, asked), options["--json"])
+    if not is_quiet and options.get("--json") != STDOUT:
+        out(render_validation(validation))
+    is_done = any(not row.reason for row in validation.rows)
+    if not is_done and not any(each.answer.times for each in validation.requests):
+        if "--json" in options:
+            note("nothing could be simulated; the reasons are in the JSON")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _overrides(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what holds for all simulations: flags of a setting win over ``--set``."""
+    flags = [f"{flag.path}={value}" for flag, _, value in typed if flag.path]
+    return (*options.get("--set", ()), *flags)
+
+
+def _cases(options: Mapping[str, Any]) -> Iterator[Case]:
+    """Yield what is simulated: all experiments of the table, and those served requests."""
+    if "--runs" not in options and "--requests" not in options:
+        raise ConfigError(
+            "blis validate must have something to compare with; got nothing; give --runs FILE or "
+            "--requests FILE"
+        )
+    cases = _of_roles(_of_table(options), options)
+    served = _located(options["--requests"]) if "--requests" in options else None
+    names_them = served is not None and any(
+        case.requests is not None and case.requests.path.resolve() == served.resolve()
+        for case in cases
+    )
+    yield from cases
+    if served is not None and not names_them:
+        yield _served(served, options)
+    elif "--hardware" in options and Path(options["--runs"]).suffix.lower() != _GROUND_TRUTH:
+        raise ConfigError(
+            "--hardware must not be given with a table of runs, which names it; got "
+            f"{options['--hardware']}; use --set hardware={options['--hardware']} for another one"
+        )
+
+
+def _of_table(options: Mapping[str, Any]) -> list[Case]:
+    from blis_sim.validation.experiment import case_of
+    from blis_sim.validation.ground_truth import GPU, read_ground_truth
+    from blis_sim.validation.read_runs import read_runs
+
+    if "--runs" not in options:
+        return []
+    path = _located(options["--runs"])
+    if path.suffix.lower() == _GROUND_TRUTH:
+        return list(read_ground_truth(path, options.get("--hardware", GPU)))
+    return [case_of(record) for record in read_runs(path)]
+
+
+def _of_roles(cases: list[Case], options: Mapping[str, Any]) -> list[Case]:
+    if "--role" not in options:
+        return cases
+    if "--runs" not in options:
+        raise ConfigError(f"--role must be given with --runs; got {options['--role']} alone")
+    wanted = {word.strip() for word in options["--role"].split(",")}
+    known = dict.fromkeys(case.role for case in cases if case.role)
+    for role in sorted(wanted - set(known)):
+        raise ConfigError(
+            f"--role must be of roles in the table ({', '.join(known) or 'none'}); got {role!r}"
+        )
+    return [case for case in cases if case.role in wanted]
+
+
+def _served(path: Path, options: Mapping[str, Any]) -> Case:
+    from blis_sim.validation.served_run import read_served_run
+
+    if "--hardware" not in options:
+        raise ConfigError(
+            "--hardware must be given with --requests that no table of --runs names: the files "
+            "say nothing of the GPU; got none"
+        )
+    return read_served_run(path, options["--hardware"])
+
+
+def _located(path: str) -> Path:
+    from blis_sim.catalog.locate import locate
+
+    located = locate(Path(path))
+    if located.notice:
+        note(located.notice)
+    return located.path
+
+
+def _check_output(options: Mapping[str, Any]) -> None:
+    from blis_sim.atomic import check_output_path
+
+    if options.get("--json", STDOUT) == STDOUT:
+        return
+    check_output_path(options["--json"], "--json")
+    for flag in ("--runs", "--requests"):
+        if flag in options and Path(options[flag]).resolve() == Path(options["--json"]).resolve():
+            raise ConfigError(
+                f"--json must be another file than that of {flag}; got {options['--json']}"
+            )
+
+
+@contextmanager
+def _progress(*, is_wanted: bool) -> Iterator[OnCase | None]:
+    """Give what is told how far it is; on a terminal it moves a bar on stderr."""
+    if not is_wanted or not sys.stderr.isatty():
+        yield None
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulations", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
