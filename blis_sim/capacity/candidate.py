@@ -71,10 +71,12 @@ class CandidatePlan:
         What binds first at the highest rate: a limit, and what the engine runs out of.
     metrics : mapping
         Figures of one replica at the highest rate.
+    gpus_per_replica : int
+        GPUs of a replica.
     usd_per_gpu_hour : float or None
         Price; None = not known.
     output_tokens : float
-        Mean tokens of an answer.
+        Mean tokens generated for an arrival.
     num_simulations, num_requests : int
         What the search took.
     is_simulated : bool
@@ -96,6 +98,7 @@ class CandidatePlan:
     reason: str = ""
     binds: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    gpus_per_replica: int = 1
     usd_per_gpu_hour: float | None = None
     output_tokens: float = 0.0
     num_simulations: int = 0
@@ -115,11 +118,17 @@ class CandidatePlan:
         return 0.0 if self.found is None else self.found.rate
 
     @property
+    def usd_per_replica_hour(self) -> float | None:
+        """USD per hour of one replica; None = the price is not known."""
+        price = self.usd_per_gpu_hour
+        return None if price is None else price * self.gpus_per_replica
+
+    @property
     def usd_per_rate(self) -> float | None:
         """USD per hour for each request per second at the highest rate."""
-        if self.usd_per_gpu_hour is None or self.rate <= 0:
+        if self.usd_per_replica_hour is None or self.rate <= 0:
             return None
-        return self.usd_per_gpu_hour * self.candidate.tensor_parallel_size / self.rate
+        return self.usd_per_replica_hour / self.rate
 
     @property
     def tokens_per_s_per_user(self) -> float | None:
@@ -132,11 +141,11 @@ class CandidatePlan:
         """Output tokens per second and GPU at the highest rate."""
         if self.rate <= 0 or not self.output_tokens:
             return None
-        return self.rate * self.output_tokens / self.candidate.tensor_parallel_size
+        return self.rate * self.output_tokens / self.gpus_per_replica
 
     def with_replicas(self, num_replicas: int, target_rate: float) -> CandidatePlan:
         """Return the plan for a number of replicas at a target rate."""
-        num_gpus = num_replicas * self.candidate.tensor_parallel_size
+        num_gpus = num_replicas * self.gpus_per_replica
         price = self.usd_per_gpu_hour
         usd_per_hour = None if price is None else num_gpus * price
         million_tokens = target_rate * self.output_tokens * SECONDS_PER_HOUR / 1e6
@@ -168,6 +177,7 @@ class CandidatePlan:
             "rate_low": self.rate,
             "rate_high": found.upper if finite and found is not None else None,
             "replicas": self.num_replicas,
+            "gpus_per_replica": self.gpus_per_replica,
             "num_gpus": self.num_gpus,
             "usd_per_gpu_hour": self.usd_per_gpu_hour,
             "usd_per_hour": self.usd_per_hour,
@@ -234,7 +244,7 @@ class Verification:
                 parts.append(limit.reached(value))
         more = ""
         if self.num_replicas != self.num_planned:
-            more = f" ({self.num_planned} missed a limit)"
+            more = f" ({self.num_planned} replicas missed a limit)"
         kept = {
             Verdict.KEPT: "kept",
             Verdict.UNCLEAR: "within chance of the limit",

@@ -4,9 +4,11 @@ Limits on percentiles are checked by the share of requests (or gaps) beyond the 
 must not exceed ``1 - rank / 100``. Slices of the run are correlated within and nearly
 independent of each other: the scatter of their shares gives the standard error (a ratio
 estimator, W. G. Cochran, Sampling Techniques, 3rd ed., section 6.2), from which follows how many
-independent requests the sample is worth (its size over the design effect). Where too few slices
-have anything beyond the limit, the design effect is that of the times themselves: how many times
-the means of the slices scatter as much as those of independent requests would.
+independent requests the sample is worth (its size over the design effect). A run that is lucky
+has few beyond the limit, and these scatter little: so the design effect counts at least as much
+as that of the times themselves, by which the means of the slices scatter more than those of
+independent requests would. Of a mean the scatter at the limit counts: near saturation it grows
+with the square of the mean.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 _MOST_FAILED = 0.01
 """A limit on a mean is missed where more than this share of the requests got no answer."""
-_GROWTH = 0.03
+_GROWTH = 0.005
 """A queue that takes in more than this share of all arrivals grows without end."""
 _SURE = 4.0
 _NEAR, _FAR = 0.5, 6.0
@@ -153,7 +155,8 @@ def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArra
         )
     pairs = list(_requests_beyond(run, window, slices, limit))
     check = _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
-    if check.sample and not any(beyond for beyond, _ in pairs):
+    is_enough = check.sample >= 1 / (1 - limit.rank / 100)
+    if is_enough and not any(beyond for beyond, _ in pairs):
         longest_us = _times(_measured(run, window, np.logical_or.reduce(slices)), tag).max()
         if longest_us < _NEAR * limit.value * US_PER_MS:
             return replace(check, margin=max(check.margin, _FAR))
@@ -219,7 +222,7 @@ def _share_check(
     used = whole.size / max(whole.size - 1, 1)
     scatter = math.sqrt(used * float(np.square(beyond - share * whole).sum())) / total
     if np.count_nonzero(beyond) >= _ENOUGH_SLICES and share < 1:
-        design_effect = max(1.0, scatter**2 * total / (share * (1 - share)))
+        design_effect = max(design_effect, scatter**2 * total / (share * (1 - share)))
     return LimitCheck(
         metric=limit.metric,
         limit=limit.value,
@@ -235,7 +238,6 @@ def _share_margin(share: float, allowed: float, size: float) -> float:
 
     The signed root of the likelihood ratio statistic, in standard normal units.
     """
-    allowed = min(max(allowed, 1 / (size + 1)), 1 - 1 / (size + 1))
     deviance = 0.0
     if share > 0:
         deviance += 2 * size * share * math.log(share / allowed)
@@ -274,7 +276,8 @@ def _mean_check(
     scatter = used * float(np.square(sums - mean_us * sizes).sum())
     error_ms = math.sqrt(scatter) / total / US_PER_MS
     margin_ms = limit.value - mean_us / US_PER_MS
-    margin = margin_ms / error_ms if error_ms else math.copysign(math.inf, margin_ms)
+    at_limit_ms = error_ms * max(limit.value * US_PER_MS / mean_us, 1.0) ** 2 if mean_us else 0.0
+    margin = margin_ms / at_limit_ms if at_limit_ms else math.copysign(math.inf, margin_ms)
     columns = window.run.requests
     if np.count_nonzero(columns.status != Status.COMPLETED) > _MOST_FAILED * columns.status.size:
         margin = -math.inf

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.capacity.bound import what_runs_out
 from blis_sim.capacity.candidate import CandidatePlan, PlanCandidate, Verification
 from blis_sim.capacity.executor import Backend, Executor, OnOutcome
-from blis_sim.capacity.rate_probe import CandidateSearch, probe_point, verdict_of
-from blis_sim.capacity.search import SURE, Verdict
+from blis_sim.capacity.plan_load import check_scenario
+from blis_sim.capacity.ranking import ranked
+from blis_sim.capacity.rate_probe import CandidateSearch, verdict_of
+from blis_sim.capacity.search import SURE, Probe, Verdict
 from blis_sim.capacity.slo import Limit, slo_words
 from blis_sim.capacity.study import Outcome, Point, StudyKind
 from blis_sim.errors import BlisError, ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.capacity.store import ResultStore
+    from blis_sim.config.scenario import Scenario
 
-_MOST_REPLICAS_ADDED = 3
+_MOST_TRIES = 4
+_MORE_REPLICAS = 0.05
+"""Share of the replicas that a cluster which misses a limit gets more, at least one."""
 _LONGEST_VERIFICATION = 60_000
 """Requests of the verification at most."""
 
@@ -39,13 +44,15 @@ class PlanSettings:
         Relative width of the bracket at which a search ends, in 0..1.
     max_simulations : int
         Simulations per candidate at most, 4 or more.
-    most_requests : int
-        Requests of the longest simulation, >= 1000.
+    most_requests : int or None
+        Requests of a full simulation, >= 1000; more where a replica has so many at a time that
+        these would be too short. None = 16,000, and more where a limit is on very few requests,
+        as above p99.
     """
 
     tolerance: float = 0.03
     max_simulations: int = 12
-    most_requests: int = 16_000
+    most_requests: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -53,7 +60,7 @@ class PlanSettings:
             raise ConfigError(f"tolerance must be from 0.001 to 0.5; got {self.tolerance:g}")
         if not 4 <= self.max_simulations <= 50:
             raise ConfigError(f"max_simulations must be from 4 to 50; got {self.max_simulations}")
-        if not 1000 <= self.most_requests <= 10_000_000:
+        if self.most_requests is not None and not 1000 <= self.most_requests <= 10_000_000:
             raise ConfigError(
                 f"max_requests must be from 1000 to 10,000,000; got {self.most_requests}"
             )
@@ -71,6 +78,8 @@ class Plan:
         Requests per second to carry; None = only the highest rates were asked for.
     load : str
         The load in words.
+    unit : str
+        What rates count: ``requests`` or ``conversations``, per second.
     candidates : tuple of CandidatePlan
         Ranked: the cheapest first, those without a price after them, the infeasible last.
     verifications : tuple of Verification
@@ -79,6 +88,8 @@ class Plan:
         How much was simulated for it, results from the store included.
     num_pruned : int
         Candidates dismissed without a simulation.
+    prices : tuple of mappings
+        ``gpu``, ``usd_per_gpu_hour`` (median), ``num_offers``, ``sources`` with dates.
     wall_s : float
         Seconds it took.
     """
@@ -91,6 +102,8 @@ class Plan:
     num_simulations: int = 0
     num_requests: int = 0
     num_pruned: int = 0
+    prices: tuple[Mapping[str, Any], ...] = ()
+    unit: str = "requests"
     wall_s: float = 0.0
 
     @property
@@ -115,7 +128,7 @@ class Plan:
         where = best.candidate.words()
         if self.target_rate is None or best.num_replicas is None:
             return (
-                f"{name}: {where} carries {best.rate:.3g} requests/s within "
+                f"{name}: {where} carries {best.rate:.3g} {self.unit}/s within "
                 f"{slo_words(self.limits)} ({best.binds} binds first)."
             )
         cost = "price not known"
@@ -126,7 +139,7 @@ class Plan:
         checked = next((v for v in self.verifications if v.model == model), None)
         headroom = 100 * (best.headroom_frac or 0)
         return (
-            f"{name} at {self.target_rate:g} requests/s: {best.num_replicas} x {where} "
+            f"{name} at {self.target_rate:g} {self.unit}/s: {best.num_replicas} x {where} "
             f"({best.num_gpus} GPU{'s' * (best.num_gpus != 1)}, {cost}) with {headroom:.0f} % "
             f"headroom; {best.binds} binds first"
             + (f"; {checked.words()}" if checked is not None else "")
@@ -140,6 +153,7 @@ class Plan:
             "sentence": " ".join(self.sentences()),
             "sentences": self.sentences(),
             "load": self.load,
+            "unit": f"{self.unit}/s",
             "target_rate": self.target_rate,
             "limits": [{"metric": each.metric, "value": each.value} for each in self.limits],
             "candidates": [each.to_json_dict() for each in self.candidates],
@@ -149,6 +163,7 @@ class Plan:
             "num_simulations": self.num_simulations,
             "num_requests": self.num_requests,
             "num_pruned": self.num_pruned,
+            "prices": [dict(each) for each in self.prices],
         }
 
 
@@ -217,6 +232,9 @@ class Planner:
         begin_s = time.perf_counter()
         if not candidates:
             raise ConfigError("a plan must have candidates; got none")
+        for candidate in candidates:
+            check_scenario(candidate.scenario)
+            self._check_goodput(candidate.scenario)
         name = f"plan for {slo_words(self.limits)}" + (
             "" if target_rate is None else f" at {target_rate:g} requests/s"
         )
@@ -229,17 +247,18 @@ class Planner:
         searches = [
             CandidateSearch(candidate, self.limits, self.settings) for candidate in candidates
         ]
+        self._check_any(searches)
         self._search(searches)
         plans = [_planned(search, target_rate, self.limits) for search in searches]
-        self._check_any(plans)
-        ranked = _ranked(plans)
-        loads = [search.load for search in searches if search.load]
+        load = next(search.load for search in searches if search.load.words)
         plan = Plan(
             limits=self.limits,
             target_rate=target_rate,
-            load=loads[0] if loads else "",
-            candidates=tuple(ranked),
+            load=load.words,
+            unit=load.unit,
+            candidates=tuple(ranked(plans)),
             num_pruned=sum(search.is_pruned for search in searches),
+            prices=tuple(_prices(searches)),
         )
         if target_rate is not None and verify:
             plan = self._verified(plan, {s.candidate: s for s in searches}, target_rate)
@@ -274,9 +293,26 @@ class Planner:
             for (search, _), outcome in zip(asked, outcomes, strict=True):
                 search.tell(outcome)
 
-    def _check_any(self, plans: Sequence[CandidatePlan]) -> None:
-        reasons = {each.reason for each in plans if not each.is_simulated}
-        if len(reasons) == 1 and not any(each.is_simulated for each in plans):
+    def _check_goodput(self, scenario: Scenario) -> None:
+        """Check that good requests are defined, and that chance may make some of them bad."""
+        for limit in self.limits:
+            if not limit.is_goodput:
+                continue
+            if not any(value for value in scenario.slo.model_dump().values()):
+                raise ConfigError(
+                    f"a limit on goodput must come with limits of a request; got {limit.words()} "
+                    "alone; give --goodput ttft:500 tpot:50, or slo in the scenario"
+                )
+            if limit.value >= 1:
+                raise ConfigError(
+                    "a limit on goodput must be below 100 %: no finite simulation tells that "
+                    "every request will be good; got 100 %; write goodput:99.9%"
+                )
+
+    def _check_any(self, searches: Sequence[CandidateSearch]) -> None:
+        """Raise where every candidate was dismissed for the same reason."""
+        reasons = {search.reason for search in searches}
+        if len(reasons) == 1 and all(search.is_pruned for search in searches):
             raise ConfigError(reasons.pop())
 
     # -- the whole cluster ----------------------------------------------------
@@ -284,53 +320,64 @@ class Planner:
     def _verified(
         self, plan: Plan, searches: Mapping[PlanCandidate, CandidateSearch], target_rate: float
     ) -> Plan:
-        """Simulate the winners at the target rate; one that misses gets more replicas."""
-        candidates = list(plan.candidates)
-        verifications: list[Verification] = []
-        for winner in plan.winners:
-            search = searches[winner.candidate]
-            verification, num_replicas = self._verify(winner, search, target_rate)
-            verifications.append(verification)
-            if num_replicas != winner.num_replicas:
-                place = candidates.index(winner)
-                candidates[place] = winner.with_replicas(num_replicas, target_rate)
-        return replace(plan, candidates=tuple(candidates), verifications=tuple(verifications))
+        """Simulate the winners at the target rate; one that misses gets more replicas.
+
+        Where another candidate is cheaper then, that one is the winner, and simulated, too.
+        """
+        done: dict[PlanCandidate, Verification] = {}
+        while left := [each for each in plan.winners if each.candidate not in done]:
+            candidates = list(plan.candidates)
+            for winner in left:
+                search = searches[winner.candidate]
+                checked = done[winner.candidate] = self._verify(winner, search, target_rate)
+                if checked.num_replicas != winner.num_replicas:
+                    more = winner.with_replicas(checked.num_replicas, target_rate)
+                    candidates[candidates.index(winner)] = more
+            plan = replace(plan, candidates=tuple(ranked(candidates)))
+        shown = tuple(done[winner.candidate] for winner in plan.winners)
+        return replace(plan, verifications=shown)
 
     def _verify(
         self, winner: CandidatePlan, search: CandidateSearch, target_rate: float
-    ) -> tuple[Verification, int]:
+    ) -> Verification:
         assert winner.num_replicas is not None
-        planned = winner.num_replicas
-        for added in range(_MOST_REPLICAS_ADDED + 1):
-            number = planned + added
-            wanted = max(4 * search.least_requests, target_rate * search.least_duration_s)
-            num_requests = min(math.ceil(wanted), _LONGEST_VERIFICATION, search.available)
-            point = probe_point(
-                winner.candidate.scenario,
-                target_rate,
-                num_requests,
-                self.limits,
-                labels={**winner.candidate.labels(), "replicas": number},
-                num_replicas=number,
-                num_rows=search.num_rows,
+        planned = number = winner.num_replicas
+        for _ in range(_MOST_TRIES):
+            wanted = max(
+                4 * search.least_requests,
+                search.least_requests * number,
+                target_rate * search.least_duration_s,
             )
-            (outcome,) = self._simulate([point])
+            num_requests = min(math.ceil(wanted), _LONGEST_VERIFICATION, search.load.available)
+            (outcome,) = self._simulate([search.point(Probe(target_rate, num_requests), number)])
             verdict, values = verdict_of(outcome, self.limits)
             if verdict is not Verdict.MISSED:
                 break
-        return (
-            Verification(
-                model=winner.candidate.model,
-                num_replicas=number,
-                num_planned=planned,
-                num_requests=outcome.num_requests,
-                values=values,
-                limits=self.limits,
-                verdict=verdict,
-                metrics=dict(outcome.metrics),
-            ),
-            number,
+            tried, number = number, number + math.ceil(_MORE_REPLICAS * number)
+        else:
+            number = tried
+        return Verification(
+            model=winner.candidate.model,
+            num_replicas=number,
+            num_planned=planned,
+            num_requests=outcome.num_requests,
+            values=values,
+            limits=self.limits,
+            verdict=verdict,
+            metrics=dict(outcome.metrics),
         )
+
+
+def _prices(searches: Sequence[CandidateSearch]) -> Iterator[Mapping[str, Any]]:
+    """Yield what the GPUs cost, and who says so."""
+    found = {search.price.gpu: search.price for search in searches if search.price is not None}
+    for _, price in sorted(found.items()):
+        yield {
+            "gpu": price.gpu,
+            "usd_per_gpu_hour": price.median_usd_per_gpu_hour,
+            "num_offers": len(price.offers),
+            "sources": [f"{each.source}, {each.as_of}".lstrip(", ") for each in price.offers],
+        }
 
 
 def _planned(
@@ -345,10 +392,9 @@ def _planned(
 
 def _binding(search: CandidateSearch, limits: tuple[Limit, ...]) -> str:
     """Return which limit binds, and what the engine runs out of, in words."""
-    found = search.found
-    beyond = found.at_upper or found.at_rate
+    beyond = search.found.at_upper
     if beyond is None or search.deployed is None:
-        return ""
+        return "no limit reached"
     outcome = search.outcomes.get(beyond.probe)
     metrics = {} if outcome is None else outcome.metrics
     runs_out = ""
@@ -366,54 +412,3 @@ def _binding(search: CandidateSearch, limits: tuple[Limit, ...]) -> str:
     else:
         what = worst.short() if worst is not None else "throughput"
     return f"{what} ({runs_out})" if runs_out else what
-
-
-def _ranked(plans: Sequence[CandidatePlan]) -> list[CandidatePlan]:
-    """Return plans in order of cost, with ranks within each model and the Pareto set marked."""
-
-    def order(plan: CandidatePlan) -> tuple[bool, bool, float, float]:
-        usd = plan.usd_per_hour if plan.num_replicas is not None else plan.usd_per_rate
-        gpus = plan.num_gpus if plan.num_gpus is not None else 1 / max(plan.rate, 1e-12)
-        return plan.rate <= 0, usd is None, usd or 0.0, gpus
-
-    ranked: list[CandidatePlan] = []
-    for model in dict.fromkeys(plan.candidate.model for plan in plans):
-        own = sorted((plan for plan in plans if plan.candidate.model == model), key=order)
-        for number, plan in enumerate(own, start=1):
-            rank = number if plan.rate > 0 else None
-            ranked.append(replace(plan, rank=rank, is_pareto=_is_pareto(plan, own, order)))
-    return ranked
-
-
-def _is_pareto(
-    plan: CandidatePlan,
-    plans: Sequence[CandidatePlan],
-    order: Callable[[CandidatePlan], tuple[bool, bool, float, float]],
-) -> bool:
-    """Return whether no other plan costs no more and gives a user no fewer tokens a second."""
-    speed = plan.tokens_per_s_per_user
-    if plan.rate <= 0 or speed is None:
-        return False
-    return not any(_dominates(other, plan, order) for other in plans if other is not plan)
-
-
-def _dominates(
-    other: CandidatePlan,
-    plan: CandidatePlan,
-    order: Callable[[CandidatePlan], tuple[bool, bool, float, float]],
-) -> bool:
-    if other.rate <= 0 or other.tokens_per_s_per_user is None:
-        return False
-    mine, its = order(plan)[1:3], order(other)[1:3]
-    speed, its_speed = plan.tokens_per_s_per_user or 0.0, other.tokens_per_s_per_user
-    return its <= mine and its_speed >= speed and (its < mine or its_speed > speed)
-
-
-def plan_rows(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield one flat record per candidate, for CSV and frames."""
-    for each in plan.candidates:
-        record = each.to_json_dict()
-        record.pop("probes", None)
-        metrics = record.pop("metrics", {})
-        settings = record.pop("settings", {})
-        yield {**record, **settings, **metrics}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blis_sim import api
 from blis_sim.capacity.candidate import CandidatePlan, PlanCandidate
 from blis_sim.capacity.fluid import Flow, highest_fluid_rate, least_step_ms, lone_request_s
+from blis_sim.capacity.plan_load import PlanLoad, at_rate, look_at
 from blis_sim.capacity.search import FoundRate, Measurement, Probe, RateSearch, Verdict
 from blis_sim.capacity.slo import Limit
 from blis_sim.capacity.study import Label, Outcome, Point, Window
-from blis_sim.config.scenario import Scenario
+from blis_sim.catalog.locate import locate
+from blis_sim.catalog.prices import gpu_price, load_prices
 from blis_sim.errors import CatalogError, ConfigError, SimulationError
 
 if TYPE_CHECKING:
     from blis_sim.capacity.plan import PlanSettings
+    from blis_sim.catalog.prices import GpuPrice
+    from blis_sim.config.scenario import Scenario
     from blis_sim.engine.resolved import Deployed
 
 _WARM_UP, _END = 0.25, 0.97
@@ -31,6 +35,14 @@ _FEW = 0.05
 _BELOW = 0.9
 """Part of what arithmetic gives as the first guess."""
 _DIGITS = 4
+_MOST_REQUESTS, _MOST_EVER = 16_000, 256_000
+"""Requests of a full probe by default, and where a limit is on very few of them."""
+_BEYOND = 64
+"""Requests of a full probe that may be beyond a limit, at least."""
+_LONGEST = 10
+"""How many times as long conversations may make a probe."""
+_MOST_LOST = 0.9
+"""Where fewer requests are answered that is what is said."""
 
 
 def probe_point(
@@ -42,35 +54,35 @@ def probe_point(
     labels: Mapping[str, Label],
     num_replicas: int = 1,
     num_rows: int | None = None,
+    begin_s: float = 0.0,
 ) -> Point:
     """Return the simulation of a scenario at a rate.
 
     The first quarter of the time is warm-up; arrivals in the last 3 % do not count either.
     A trace of ``num_rows`` requests is replayed as often as the number of requests asks for.
 
-    Raises
-    ------
-    ConfigError
-        The load cannot be brought to a rate.
+    Parameters
+    ----------
+    scenario : Scenario
+        One replica under the load.
+    rate : float
+        Arrivals per second, > 0.
+    num_requests : int
+        Arrivals.
+    limits : tuple of Limit
+        To check.
+    labels : mapping of str to Label
+        What sets the point apart.
+    num_replicas : int
+        Instances, >= 1.
+    num_rows : int or None
+        Requests of a trace.
+    begin_s : float
+        When the load begins, simulated seconds.
     """
-    written = scenario.model_dump(exclude_unset=True)
-    load = written.setdefault("workload", {})
-    if num_rows is None:
-        load.pop("duration_s", None)
-    elif num_requests > num_rows:
-        load["repeats"] = math.ceil(num_requests / num_rows)
-    load |= {"request_rate": rate, "num_requests": num_requests}
-    if num_replicas > 1:
-        written.setdefault("cluster", {})["num_instances"] = num_replicas
+    probed = at_rate(scenario, rate, num_requests, num_rows=num_rows, num_replicas=num_replicas)
     duration_s = num_requests / rate
-    window = Window(_WARM_UP * duration_s, _END * duration_s, _NUM_SLICES)
-    try:
-        probed = Scenario.model_validate(written)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"the load must have one rate to be planned for; got: {reason}"
-        ) from None
+    window = Window(begin_s + _WARM_UP * duration_s, begin_s + _END * duration_s, _NUM_SLICES)
     return Point(probed, {**labels, "workload.request_rate": rate}, window, limits)
 
 
@@ -135,8 +147,14 @@ class CandidateSearch:
         Why it cannot be deployed or carries nothing; empty when it does.
     is_pruned : bool
         Whether it was dismissed without a simulation.
+    load : PlanLoad
+        The load.
     outcomes : dict
         Of each probe.
+    num_gpus : int
+        GPUs of a replica.
+    price : GpuPrice or None
+        Price of its GPUs; None = not known.
     """
 
     least_requests = 1000
@@ -153,37 +171,30 @@ class CandidateSearch:
         self.flow: Flow | None = None
         self.reason = ""
         self.is_pruned = False
-        self.load = ""
+        self.load = PlanLoad(words="")
         self.outcomes: dict[Probe, Outcome] = {}
-        self.available = 10**9
-        """Requests the load has, replays included."""
-        self.num_rows: int | None = None
-        """Requests of a trace; None = the load is drawn."""
-        self._usd_per_gpu_hour: float | None = None
+        self.num_gpus = candidate.tensor_parallel_size
+        self.price: GpuPrice | None = None
+        self._num_engines = 1
         self._num_requests = 0
+        self._most_requests = requests_of(settings, limits)
         self._asked: Probe | None = None
         self._search: RateSearch | None = None
         self._begin(settings)
 
     def _begin(self, settings: PlanSettings) -> None:
+        scenario = self.candidate.scenario
         try:
-            resolved = api.resolve(self.candidate.scenario)
+            resolved, self.load = look_at(scenario)
         except (ConfigError, CatalogError, SimulationError) as error:
             self._dismiss(" ".join(str(error).split()))
             return
-        if resolved.request_rate is None and self.candidate.scenario.workload.trace is None:
-            raise ConfigError(
-                "the load must have one rate to be planned for; got "
-                f"{resolved.workload.description}; give an open load with a request rate, or a "
-                "trace"
-            )
-        self.load = resolved.workload.description
         self.deployed = deployed = resolved.deployed
-        load = self.candidate.scenario.workload
-        if load.trace is not None:
-            self.num_rows = resolved.workload.num_requests
-            if load.num_requests is not None:
-                self.available = load.num_requests
+        self._num_engines = resolved.num_instances
+        self.num_gpus = resolved.num_instances * self.candidate.tensor_parallel_size
+        file = scenario.prices
+        prices = load_prices(None if file is None else locate(file).path)
+        self.price = gpu_price(resolved.gpu.name, prices)
         least_ms = least_step_ms(deployed)
         for limit in self.limits:
             if limit.tag in {"itl", "tpot"} and least_ms > limit.value:
@@ -192,14 +203,14 @@ class CandidateSearch:
                     f"{limit.words()}"
                 )
                 return
-        lone_s = lone_request_s(deployed, _TYPICAL)
+        lone_s = lone_request_s(deployed, _TYPICAL) * self.load.rounds
         self._search = RateSearch(
             lowest=_rounded(_FEW / lone_s),
             tolerance=settings.tolerance,
             max_simulations=settings.max_simulations,
-            least_requests=min(self.least_requests, self.available),
-            most_requests=min(settings.most_requests, self.available),
-            available=self.available,
+            least_requests=self.least_requests,
+            most_requests=math.ceil(self._most_requests / self.load.rounds),
+            available=self.load.available,
         )
 
     def _dismiss(self, reason: str) -> None:
@@ -227,14 +238,34 @@ class CandidateSearch:
         probe = self._search.ask()
         if probe is None:
             return None
+        num_requests = math.ceil(probe.num_requests * self.load.rounds)
+        if self.load.has_conversations and num_requests > _LONGEST * self._most_requests:
+            life_s = self._search.least_duration_s / _LIFETIMES
+            self.reason = (
+                f"conversations last {life_s:.0f} s: it would take {num_requests:,} requests to "
+                f"see enough of them at {probe.rate:.3g} conversations/s; give "
+                f"--max-requests {math.ceil(num_requests / _LONGEST):,} to do that".replace(
+                    ",", ""
+                )
+            )
+            return None
         self._asked = probe = Probe(_rounded(probe.rate), probe.num_requests)
+        return self.point(probe)
+
+    def point(self, probe: Probe, num_replicas: int | None = None) -> Point:
+        """Return a simulation of one replica, or of a cluster of so many."""
+        labels = self.candidate.labels()
+        if num_replicas is not None:
+            labels["replicas"] = num_replicas
         return probe_point(
             self.candidate.scenario,
             probe.rate,
             probe.num_requests,
             self.limits,
-            labels=self.candidate.labels(),
-            num_rows=self.num_rows,
+            labels=labels,
+            num_replicas=num_replicas or 1,
+            num_rows=self.load.num_rows,
+            begin_s=self.load.begin_s,
         )
 
     def tell(self, outcome: Outcome) -> None:
@@ -245,12 +276,22 @@ class CandidateSearch:
             self.reason = outcome.reason
             return
         self._num_requests += outcome.num_requests
-        self._usd_per_gpu_hour = outcome.deployment.get("usd_per_gpu_hour")
         measurement = measurement_of(self._asked, outcome)
         self.outcomes[measurement.probe] = outcome
         is_first = not self._search.measurements
+        if is_first and (outcome.metrics.get("completed") or 0):
+            self._check_data(measurement)
         self._search.tell(measurement)
         self._learn(outcome, is_first=is_first)
+
+    def _check_data(self, measurement: Measurement) -> None:
+        for limit in self.limits:
+            if measurement.values.get(limit.metric) is None:
+                raise ConfigError(
+                    f"a limit must be on figures that the load has; got {limit.words()}, and no "
+                    "request has one; leave it out"
+                    + ("" if not limit.is_goodput else ", or give --goodput ttft:500 tpot:50")
+                )
 
     def _learn(self, outcome: Outcome, *, is_first: bool) -> None:
         """Find out what the load is like, and from it where to look and how long."""
@@ -258,6 +299,7 @@ class CandidateSearch:
         assert self.deployed is not None
         metrics = outcome.metrics
         completed = metrics.get("completed") or 0
+        rounds = self.load.rounds
         if is_first and completed:
             prompt = (metrics.get("total_input_tokens") or 0) / completed
             hit = metrics.get("prefix_hit_rate") or 0.0
@@ -265,11 +307,12 @@ class CandidateSearch:
             self.flow = Flow(prompt, max(prompt * (1 - hit), 1.0), output)
             guess = highest_fluid_rate(self.deployed, self.flow, self._itl_limit_ms())
             if guess > 0:
-                self._search.guess = max(_BELOW * guess, 2 * self._search.lowest)
-        lifetime_s = (metrics.get("mean_e2el_ms") or 0.0) / 1000
+                guess *= _BELOW * self._num_engines / rounds
+                self._search.guess = max(guess, 2 * self._search.lowest)
+        lifetime_s = rounds * (metrics.get("mean_e2el_ms") or 0.0) / 1000
         if not outcome.is_saturated:
             # Twice an idle engine's: a busy one takes longer.
-            wanted = _LIFETIMES * lifetime_s * (2 if is_first else 1)
+            wanted = _LIFETIMES * (self.load.thinking_s + lifetime_s * (2 if is_first else 1))
             self._search.least_duration_s = max(self._search.least_duration_s, wanted)
 
     def _itl_limit_ms(self) -> float:
@@ -279,19 +322,22 @@ class CandidateSearch:
     def plan(self, binds: str) -> CandidatePlan:
         """Return what was found, without a target."""
         found = self.found
-        at_rate = None if found.at_rate is None else self.outcomes.get(found.at_rate.probe)
         reason = self.reason
-        if not reason and found.rate <= 0:
+        if reason:
+            found = replace(found, rate=0.0, at_rate=None)
+        elif found.rate <= 0:
             reason = self._why_nothing(found)
-        flow = self.flow
+        at_rate = None if found.at_rate is None else self.outcomes.get(found.at_rate.probe)
+        tokens = 0.0 if self.flow is None else self.flow.output_tokens * self.load.rounds
         return CandidatePlan(
             candidate=self.candidate,
             found=found,
             reason=reason,
             binds="" if found.rate <= 0 else binds,
             metrics={} if at_rate is None else dict(at_rate.metrics),
-            usd_per_gpu_hour=self._usd_per_gpu_hour,
-            output_tokens=0.0 if flow is None else flow.output_tokens,
+            gpus_per_replica=self.num_gpus,
+            usd_per_gpu_hour=None if self.price is None else self.price.median_usd_per_gpu_hour,
+            output_tokens=tokens,
             num_simulations=len(found.measurements),
             num_requests=self._num_requests,
             is_simulated=bool(found.measurements),
@@ -304,9 +350,27 @@ class CandidateSearch:
         limits = {limit.metric: limit for limit in self.limits}
         worst = limits.get(beyond.worst)
         value = None if worst is None else beyond.values.get(worst.metric)
+        where = f"even at {beyond.probe.rate:.3g} {self.load.unit}/s"
+        metrics = self.outcomes[beyond.probe].metrics
+        answered, injected = metrics.get("completed") or 0, metrics.get("num_prompts") or 0
+        lost = f"{1 - answered / injected:.0%} of the requests get no answer" if injected else ""
         if worst is None or value is None:
-            return "misses the limits on an idle engine"
-        return f"even at {beyond.probe.rate:.3g} requests/s {worst.reached(value)}"
+            return f"{where} {lost or 'the limits are missed'}"
+        if answered < _MOST_LOST * injected:
+            return f"{where} {lost}"
+        return f"{where} {worst.reached(value)}"
+
+
+def requests_of(settings: PlanSettings, limits: Sequence[Limit]) -> int:
+    """Return how many requests a full probe has: more where a limit is on very few of them."""
+    if settings.most_requests is not None:
+        return settings.most_requests
+    allowed = [
+        1 - (limit.value if limit.is_goodput else (limit.rank or 0.0) / 100) for limit in limits
+    ]
+    least = min(allowed, default=1.0)
+    wanted = math.ceil(_BEYOND / max(least, 1e-9))
+    return min(max(_MOST_REQUESTS, wanted), _MOST_EVER)
 
 
 def _rounded(rate: float) -> float:

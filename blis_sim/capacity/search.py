@@ -13,22 +13,25 @@ from enum import StrEnum
 
 SURE = 2.3
 """Standard errors between a figure and its limit from which on a verdict counts as sure."""
-_MORE = 4
-"""How many times the requests of a probe that could not tell."""
-_LONG = 4
-"""How many times the requests of a short probe a long one has."""
-_MORE_NEAR = 2
-_STEP_UP = 1.3
-_STEP_DOWN = 0.6
+_VERY_SURE = 2.0
+"""How many times as sure a short probe must be to count."""
+_STEP = 1.3
+_FIRST = 20.0
+"""First guess over the lowest rate where nothing is known."""
+_RESERVED = 4
+"""Probes left for full ones at least."""
 _EDGE = 0.12
 """Part of a bracket next to its ends in which no probe is made."""
+_MOST_STEP = 2.0
 _COARSE = 1.2
-"""Ratio of the ends of a bracket from which on longer probes are made."""
-_MOST_SHORT = 5
-_STEP_SIDE = 1.05
+"""Ratio of the ends of a bracket at which full probes begin."""
 _USUAL_SLOPE = 60.0
 """Standard errors that a margin falls by where the rate grows e-fold, until two probes tell."""
 _SAFE = 0.4
+_LOWER_COUNTS = 2.0
+"""How many times as much the lower end of the bracket counts: the plan is made with it."""
+_SAME = 2e-4
+"""Rates that differ by less, relatively, are one."""
 _MOST_MARGIN = 12.0
 """Margins beyond this are so large that their size says nothing about the distance."""
 
@@ -152,17 +155,15 @@ class FoundRate:
 class RateSearch:
     """Asks for probes until the bracket is narrow enough.
 
-    An idle probe comes first. Then short probes, taken at face value, bracket the answer
-    coarsely; long ones narrow it. A long probe that cannot tell is asked again with four times
-    the requests. What remains unclear with the most requests lies within the noise: the search
-    then looks for the nearest sure rates on both sides of it. In the end a probe of full length
-    must confirm the rate.
+    An idle probe comes first: what misses a limit there misses it at every rate. Short probes,
+    taken at face value, bracket the answer. Full ones look for the highest rate that is surely
+    kept and the lowest that is surely missed; between the two lies what so many requests cannot
+    tell. They alone count in the answer, but for an upper end that none of them came to.
 
     Parameters
     ----------
     lowest : float
-        Rate of the first probe, at which the engine is nearly idle: where that misses a limit,
-        no rate keeps it.
+        Rate of the first probe, at which the engine is nearly idle.
     guess : float or None
         Where the answer may be; it may be set after the first probe.
     tolerance : float
@@ -170,15 +171,15 @@ class RateSearch:
     max_simulations : int
         Probes at most, >= 4.
     least_requests, most_requests : int
-        Requests of a short probe and of the longest one (a confirmation may be twice as long).
+        Requests of a short probe and of a full one.
     available : int
         Requests that the load has.
 
     Attributes
     ----------
     least_duration_s : float
-        A probe simulates at least so long, as far as ``most_requests`` allow; it may be set
-        after the first probe.
+        A probe simulates at least so long, as far as there are requests; it may be set after the
+        first probe.
     measurements : list of Measurement
         What was told.
     """
@@ -198,178 +199,158 @@ class RateSearch:
         self.guess = guess
         self.tolerance = tolerance
         self.max_simulations = max_simulations
-        self.least_requests = least_requests
-        self.most_requests = most_requests
+        self.most_requests = min(most_requests, available)
+        self.least_requests = min(least_requests, self.most_requests)
         self.available = available
         self.least_duration_s = 0.0
         self.measurements: list[Measurement] = []
+        self._idle: list[Measurement] = []
         self._short: list[Measurement] = []
-        self._long: list[Measurement] = []
-        self._unclear: list[Measurement] = []
-        """Long probes that could not tell even with the most requests."""
+        self._full: list[Measurement] = []
+        self._asked: list[Measurement] = self._idle
 
     # -- what is asked --------------------------------------------------------
 
     def ask(self) -> Probe | None:
         """Return the next probe, None when the search is over."""
-        num_made = len(self.measurements)
-        if num_made >= self.max_simulations:
+        left = self.max_simulations - len(self.measurements)
+        if left <= 0:
             return None
-        if not self.measurements:
-            return Probe(self.lowest, max(self.least_requests // 3, 100))
-        if not self.measurements[0].seems_kept:
-            first = self.measurements[0]
-            if num_made == 1 and first.verdict is Verdict.UNCLEAR:
-                return Probe(self.lowest, self.least_requests)
-            if not self.measurements[-1].seems_kept and num_made <= 2:
-                return None
-        last = self.measurements[-1]
-        if last in self._long and self._may_ask_again(last):
-            return Probe(last.probe.rate, min(_MORE * last.probe.num_requests, self.most_requests))
-        rate = self._next_short()
+        if not self._idle or not self._idle[-1].seems_kept:
+            return self._next_idle()
+        rate = self._next_coarse(left)
         if rate is not None:
-            return Probe(rate, self._num_requests(rate, self.least_requests))
-        rate = self._next_long()
-        if rate is None:
-            return self._confirmation()
-        is_hard = any(m.verdict is Verdict.UNCLEAR for m in self._long)
-        least = self.most_requests if is_hard else _LONG * self.least_requests
-        return Probe(rate, self._num_requests(rate, least))
+            probe = Probe(rate, self._num_requests(rate, self.least_requests))
+            is_short = probe.num_requests < self._num_requests(rate, self.most_requests)
+            self._asked = self._short if is_short else self._full
+            return probe
+        self._asked = self._full
+        rate = self._next_full(left)
+        if rate is None or any(abs(rate / m.probe.rate - 1) < _SAME for m in self._full):
+            return None
+        return Probe(rate, self._num_requests(rate, self.most_requests))
 
     def tell(self, measurement: Measurement) -> None:
         """Take note of what the probe asked for last showed."""
-        is_long = self._next_short() is None and len(self.measurements) > 0
+        self._asked.append(measurement)
         self.measurements.append(measurement)
-        if measurement.probe.rate == self.lowest and len(self.measurements) <= 2:
-            return
-        (self._long if is_long else self._short).append(measurement)
-        is_unclear = is_long and measurement.verdict is Verdict.UNCLEAR
-        if is_unclear and not self._may_ask_again(measurement):
-            self._unclear.append(measurement)
 
     def _num_requests(self, rate: float, least: int) -> int:
-        return min(max(least, math.ceil(rate * self.least_duration_s)), self.most_requests)
+        return min(max(least, math.ceil(rate * self.least_duration_s)), self.available)
 
-    def _may_ask_again(self, last: Measurement) -> bool:
-        is_unclear = last.verdict is Verdict.UNCLEAR
-        return is_unclear and last.probe.num_requests < self.most_requests
+    def _next_idle(self) -> Probe | None:
+        """Return a probe at the lowest rate, None when it is sure that nothing keeps the limits.
 
-    def _next_short(self) -> float | None:
-        """Return the next rate of the coarse search, None when the bracket is narrow enough."""
-        kept = max((m for m in self._short if m.seems_kept), key=_at, default=None)
-        missed = min((m for m in self._short if not m.seems_kept), key=_at, default=None)
-        if len(self._short) >= _MOST_SHORT and (kept or missed):
-            return None
-        if missed is None:
-            guess = self.guess if self.guess is not None else self.lowest * 20
-            return guess if kept is None else kept.probe.rate * _STEP_UP
-        high = missed.probe.rate
-        if kept is None:
-            return max(high * _STEP_DOWN, math.sqrt(high * self.lowest))
-        low = kept.probe.rate
-        return None if low >= high or high / low <= _COARSE else _between(kept, missed)
-
-    def _next_long(self) -> float | None:
-        """Return the next rate of the fine search, None when it is over.
-
-        First one surely kept and one surely missed are looked for, then both are brought nearer
-        to each other, as far as margins between them can tell.
+        A few requests may look worse than they are: once more, with more of them.
         """
+        if not self._idle:
+            return Probe(self.lowest, min(max(self.least_requests // 3, 100), self.available))
+        is_sure = len(self._idle) > 1 or self._idle[-1].verdict is Verdict.MISSED
+        return None if is_sure else Probe(self.lowest, self.least_requests)
+
+    def _next_coarse(self, left: int) -> float | None:
+        """Return the next rate of the coarse search, None when the bracket is narrow enough.
+
+        Steps grow as long as all is kept, or missed.
+        """
+        if left <= min(_RESERVED, self.max_simulations // 2):
+            return None
+        kept, missed = self._seeming()
+        growing = math.pow(_STEP, 2.0 ** (len(self._short) + len(self._full) - 1))
+        if kept is not None and missed is not None:
+            is_narrow = missed.probe.rate / kept.probe.rate <= _COARSE
+            return None if is_narrow else _between(kept, missed)
+        if kept is not None:
+            return kept.probe.rate * growing
+        if missed is not None:
+            high = missed.probe.rate
+            return max(high / growing**2, math.sqrt(high * self.lowest))
+        return self.guess if self.guess is not None else self.lowest * _FIRST
+
+    def _seeming(self) -> tuple[Measurement | None, Measurement | None]:
+        """Return the highest rate that seems kept and the lowest that does not."""
+        probes = [*self._short, *self._full]
+        kept = max((m for m in probes if m.seems_kept), key=_at, default=None)
+        missed = min((m for m in probes if not m.seems_kept), key=_at, default=None)
+        return kept, missed
+
+    def _next_full(self, left: int) -> float | None:
+        """Return the next rate for a full probe, None when more of them tell nothing new."""
+        if not self._full:
+            return self._first_full()
         kept, missed = self._ends()
-        if not self._long:
-            rate = self._first_long()
-            if rate is not None:
-                return rate
         if kept is None:
-            lower = self._towards(SURE, missed)
-            return lower if lower > self.lowest else None
+            return self._below(is_last=left == 1)
         if missed is None:
-            near = kept.probe.rate * (1 + self.tolerance)
-            is_enough = any(kept.probe.rate < m.probe.rate <= near for m in self._unclear)
-            return None if is_enough else self._towards(-SURE, kept)
+            return self._above()
         low, high = kept.probe.rate, missed.probe.rate
         if high / low <= 1 + self.tolerance:
             return None
-        inside = sorted((m for m in self._unclear if low < m.probe.rate < high), key=_at)
-        if not inside:
+        unclear = sorted((m for m in self._full if low < m.probe.rate < high), key=_at)
+        if not unclear:
             return _between(kept, missed)
-        if inside[0].probe.rate <= low * (1 + self.tolerance):
+        # How far each end can be moved as a line through margins has it; then with some reserve.
+        up = math.log(_crossing(kept, unclear[0], SURE) / low)
+        down = math.log(high / _crossing(unclear[-1], missed, -SURE))
+        if max(up, down) < self.tolerance / 3:
             return None
-        least = 1 + self.tolerance / 4
-        higher = _crossing(kept, inside[0], SURE + _SAFE)
-        if higher > low * least and inside[0].probe.rate > higher * least:
-            return higher
-        lower = _crossing(inside[-1], missed, -SURE - _SAFE)
-        return lower if lower < high / least and lower > inside[-1].probe.rate * least else None
+        if _LOWER_COUNTS * up >= down:
+            return _crossing(kept, unclear[0], SURE + _SAFE)
+        return _crossing(unclear[-1], missed, -SURE - _SAFE)
 
-    def _confirmation(self) -> Probe | None:
-        """Return a probe of full length at the rate found, None when there was one.
-
-        Near saturation an engine takes long to show what it will come to: there it is twice
-        as long.
-        """
-        kept, missed = self._ends()
-        if kept is None:
-            return None
-        is_near = (
-            missed is not None
-            and missed.is_saturated
-            and missed.probe.rate < kept.probe.rate * _STEP_UP
-        )
-        wanted = self.most_requests * (_MORE_NEAR if is_near else 1)
-        is_short = kept.probe.num_requests < min(wanted, self.available)
-        return Probe(kept.probe.rate, min(wanted, self.available)) if is_short else None
-
-    def _first_long(self) -> float | None:
+    def _first_full(self) -> float:
         """Return where the short probes see the limit."""
-        kept = max((m for m in self._short if m.seems_kept), key=_at, default=None)
-        missed = min((m for m in self._short if not m.seems_kept), key=_at, default=None)
-        if kept is None or missed is None or kept.probe.rate >= missed.probe.rate:
-            return None
-        return _between(kept, missed)
+        kept, missed = self._seeming()
+        if kept is not None and missed is not None:
+            return _between(kept, missed)
+        if missed is not None:
+            return math.sqrt(self.lowest * missed.probe.rate)
+        return self.lowest if kept is None else kept.probe.rate
 
-    def _towards(self, margin: float, end: Measurement | None) -> float:
-        """Return a rate outside all long probes where the margin may be reached."""
-        is_up = margin < 0
-        long = sorted(self._long, key=_at, reverse=is_up)
-        if not long:
-            known = [m.probe.rate for m in self._short if m.seems_kept == is_up]
-            known += [] if end is None else [end.probe.rate]
-            outermost = (max if is_up else min)(known, default=self.lowest)
-            return outermost * _STEP_SIDE if is_up else outermost / _STEP_SIDE
-        edge, slope = long[0], _USUAL_SLOPE
-        if len(long) > 1:
-            run = abs(math.log(long[1].probe.rate / edge.probe.rate))
-            rise = abs(long[1].margin - edge.margin)
-            slope = max(rise / run, _USUAL_SLOPE / 4) if run > 0 and rise < _MOST_MARGIN else slope
-        step = (abs(edge.margin - margin) + _SAFE) / slope
-        step = min(max(step, self.tolerance / 3), math.log(_STEP_UP))
-        return edge.probe.rate * math.exp(step if is_up else -step)
+    def _below(self, *, is_last: bool) -> float | None:
+        """Return a rate below all full probes that may be surely kept.
+
+        Steps grow from one to the next: margins may change very little where few requests come
+        near a limit.
+        """
+        full = sorted(self._full, key=_at)
+        step = self._step(full, SURE + _SAFE) * 2 ** max(0, len(full) - 2)
+        step = math.log(_MOST_STEP) if is_last else min(step, math.log(_MOST_STEP))
+        rate = full[0].probe.rate * math.exp(-step)
+        return rate if rate > self.lowest else None
+
+    def _above(self) -> float:
+        """Return a rate above all full probes that may be surely missed."""
+        full = sorted(self._full, key=_at, reverse=True)
+        step = self._step(full, -SURE - _SAFE)
+        return full[0].probe.rate * math.exp(min(step, math.log(_MOST_STEP)))
+
+    def _step(self, full: Sequence[Measurement], margin: float) -> float:
+        """Return how far in logarithms a margin lies beyond the first of some probes."""
+        slope = _USUAL_SLOPE
+        if len(full) > 1:
+            run = abs(math.log(full[1].probe.rate / full[0].probe.rate))
+            rise = abs(full[1].margin - full[0].margin)
+            slope = max(rise / run, slope / 4) if run > 0 and rise < _MOST_MARGIN else slope
+        return max(abs(full[0].margin - margin) / slope, self.tolerance)
 
     # -- what was found -------------------------------------------------------
 
     def _ends(self) -> tuple[Measurement | None, Measurement | None]:
-        """Return the highest rate surely kept and the lowest surely missed.
+        """Return the highest rate surely kept and the lowest surely missed, by full probes.
 
-        Of two that contradict each other the one with more requests counts.
+        Where they contradict each other the lower rate counts. A short probe that is very sure
+        is an upper end as long as there is no other.
         """
-        # A short probe cannot know well how sure it is: it counts where it is very sure.
-        short = (m for m in self._short if _is_very_sure(m))
-        # Of several probes at one rate the longest, made last, counts.
-        known = {m.probe.rate: m for m in (*short, *self._long)}
-        sure = sorted(
-            (m for m in known.values() if m.verdict is not Verdict.UNCLEAR),
-            key=_size,
-            reverse=True,
-        )
-        kept: Measurement | None = None
-        missed: Measurement | None = None
-        for m in sure:
-            rate = m.probe.rate
-            if m.verdict is Verdict.KEPT and (missed is None or rate < missed.probe.rate):
-                kept = m if kept is None or rate > kept.probe.rate else kept
-            elif m.verdict is Verdict.MISSED and (kept is None or rate > kept.probe.rate):
-                missed = m if missed is None or rate < missed.probe.rate else missed
+        sure = [m for m in self._full if m.verdict is Verdict.MISSED]
+        missed = min(sure, key=_at, default=None)
+        below = math.inf if missed is None else missed.probe.rate
+        sure = [m for m in self._full if m.verdict is Verdict.KEPT and m.probe.rate < below]
+        kept = max(sure, key=_at, default=None)
+        if missed is None:
+            low = 0.0 if kept is None else kept.probe.rate
+            short = [m for m in self._short if _is_surely_missed(m)]
+            missed = min((m for m in short if m.probe.rate > low), key=_at, default=None)
         return kept, missed
 
     def result(self) -> FoundRate:
@@ -377,12 +358,11 @@ class RateSearch:
 
         The idle probe counts as kept where it seems so: its few requests can tell no more.
         """
-        idle = [m for m in self.measurements[:2] if m not in self._short]
         kept, missed = self._ends()
-        if kept is None and idle and idle[-1].seems_kept:
-            kept = idle[-1]
-        elif missed is None and idle and not idle[-1].seems_kept:
-            missed = idle[-1]
+        if self._idle and self._idle[-1].seems_kept:
+            kept = kept or self._idle[-1]
+        elif self._idle:
+            missed = self._idle[-1]
         return FoundRate(
             rate=0.0 if kept is None else kept.probe.rate,
             upper=math.inf if missed is None else missed.probe.rate,
@@ -392,18 +372,13 @@ class RateSearch:
         )
 
 
-def _size(measurement: Measurement) -> int:
-    return measurement.probe.num_requests
-
-
 def _at(measurement: Measurement) -> float:
     return measurement.probe.rate
 
 
-def _is_very_sure(measurement: Measurement) -> bool:
+def _is_surely_missed(short: Measurement) -> bool:
     """Return whether even a short probe counts: its limits alone say so, not a growing queue."""
-    least = min(measurement.margins.values(), default=0.0)
-    return least <= -2 * SURE or (least >= 2 * SURE and not measurement.is_saturated)
+    return min(short.margins.values(), default=0.0) <= -_VERY_SURE * SURE
 
 
 def _crossing(lower: Measurement, upper: Measurement, margin: float) -> float:

@@ -363,7 +363,7 @@ def _check_outputs(options: Mapping[str, Any], path: Path | None) -> None:
 
 
 def _write(plan: Plan, options: Mapping[str, Any], *, is_quiet: bool) -> None:
-    from blis_sim.capacity.plan import plan_rows
+    from blis_sim.capacity.ranking import plan_rows
     from blis_sim.metrics.plain import to_plain
     from blis_sim.report.plan_table import render_plan
     from blis_sim.report.sweep_files import records_csv
