@@ -7,9 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from blis_sim.errors import SimulationError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _LOOK_S = 0.5
 """How often a worker looks whether its parent is still there."""
@@ -42,20 +45,26 @@ def in_parallel(
         yield from ((number, function(task)) for number, task in enumerate(tasks))
         return
 
-    from concurrent.futures import as_completed
+    from concurrent.futures import FIRST_COMPLETED, wait
     from concurrent.futures.process import BrokenProcessPool
 
     from joblib.externals.loky import ProcessPoolExecutor
 
     executor = ProcessPoolExecutor(num_jobs, initializer=_begin, initargs=(os.getpid(),))
-    futures = {executor.submit(function, task): number for number, task in enumerate(tasks)}
-    is_done = False
+    left, is_done = list(enumerate(tasks))[::-1], False
+    running: dict[Future[Answer], int] = {}
     try:
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool:
-                yield futures[future], None
+        while left or running:
+            # Loky's own queue holds as many: what waits elsewhere it cannot take back.
+            while left and len(running) < 2 * num_jobs:
+                number, task = left.pop()
+                try:
+                    running[executor.submit(function, task)] = number
+                except BrokenProcessPool:
+                    yield number, None
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                died = isinstance(future.exception(), BrokenProcessPool)
+                yield running.pop(future), None if died else future.result()
         is_done = True
     finally:
         executor.shutdown(wait=True, kill_workers=not is_done)
