@@ -6,12 +6,11 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.cli.common import EXIT_FAILED, note, out
 from blis_sim.cli.compare_candidates import list_of
-from blis_sim.cli.flag_command import STDOUT, make_command, own_options, read_settings, write_text
+from blis_sim.cli.flag_command import make_command, own_options, read_settings, write_text
 from blis_sim.cli.flags import Flag, Typed
 from blis_sim.cli.study_flags import (
     backend_of,
@@ -22,6 +21,7 @@ from blis_sim.cli.study_flags import (
     store_path,
     study_flags,
 )
+from blis_sim.cli.study_outputs import check_outputs, prints_table
 from blis_sim.cli.values import count
 from blis_sim.errors import ConfigError
 
@@ -152,7 +152,7 @@ def _run(typed: Sequence[Typed]) -> None:
     careful = _careful(options)
     candidates, rate, notices = _candidates(typed, options)
     path = store_path(options)
-    _check_outputs(options, path)
+    check_outputs(options, path)
     for notice in () if is_quiet else notices:
         note(notice)
     if "--dry-run" in options:
@@ -344,24 +344,6 @@ def _planned(
     return plan
 
 
-def _check_outputs(options: Mapping[str, Any], path: Path | None) -> None:
-    from blis_sim.atomic import check_output_path
-
-    to_stdout = [flag for flag in ("--json", "--csv") if options.get(flag) == STDOUT]
-    if len(to_stdout) > 1:
-        raise ConfigError("--csv must not be - together with --json -; give one of them a file")
-    taken = {} if path is None else {path.resolve(): "the store"}
-    for flag in ("--json", "--csv"):
-        if flag in options and flag not in to_stdout:
-            check_output_path(options[flag], flag)
-            target = Path(options[flag]).resolve()
-            if target in taken:
-                raise ConfigError(
-                    f"{flag} must be another file than {taken[target]}; got {options[flag]}"
-                )
-            taken[target] = f"that of {flag}"
-
-
 def _write(plan: Plan, options: Mapping[str, Any], *, is_quiet: bool) -> None:
     from blis_sim.capacity.ranking import plan_rows
     from blis_sim.metrics.plain import to_plain
@@ -374,5 +356,5 @@ def _write(plan: Plan, options: Mapping[str, Any], *, is_quiet: bool) -> None:
         write_text(text + "\n", options["--json"])
     if "--csv" in options:
         write_text(records_csv(list(plan_rows(plan))), options["--csv"])
-    if not is_quiet and STDOUT not in {options.get("--json"), options.get("--csv")}:
+    if prints_table(options):
         out(render_plan(plan))

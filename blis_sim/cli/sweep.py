@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.cli.common import EXIT_FAILED, note, out
-from blis_sim.cli.flag_command import STDOUT, make_command, own_options, read_settings, write_text
+from blis_sim.cli.flag_command import make_command, own_options, read_settings, write_text
 from blis_sim.cli.flags import Flag, Typed
 from blis_sim.cli.study_flags import (
     at_least_one,
@@ -20,6 +20,7 @@ from blis_sim.cli.study_flags import (
     store_path,
     study_flags,
 )
+from blis_sim.cli.study_outputs import check_outputs, prints_table
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _run(typed: Sequence[Typed]) -> None:
     pair = (records[0], records[1])
     points, notices = sweep_points(read_settings(options), typed, axes, pair, num_runs)
     path = store_path(options)
-    _check_outputs(options, path)
+    check_outputs(options, path)
     for notice in () if is_quiet else notices:
         note(notice)
     if "--dry-run" in options:
@@ -126,7 +127,7 @@ def _run(typed: Sequence[Typed]) -> None:
         return
     rows = _simulated(points, options, limits, path)
     _write(rows, options)
-    if not is_quiet and STDOUT not in {options.get("--json"), options.get("--csv")}:
+    if prints_table(options):
         out(render_sweep(rows, limits, metrics))
     outcomes = [outcome for row in rows for outcome in row.outcomes]
     num_failed = sum(outcome.status is OutcomeStatus.FAILED for outcome in outcomes)
@@ -210,27 +211,6 @@ def _print_plan(points: Sequence[Point], path: Path | None) -> None:
         if number == 8 and len(points) > 12:
             out(f"  ... {len(points) - 11} more ...")
         out(f"  {words_of(point.labels)}")
-
-
-def _check_outputs(options: Mapping[str, Any], path: Path | None) -> None:
-    from blis_sim.atomic import check_output_path
-
-    to_stdout = [flag for flag in ("--json", "--csv") if options.get(flag) == STDOUT]
-    if len(to_stdout) > 1:
-        raise ConfigError("--csv must not be - together with --json -; give one of them a file")
-    taken = {} if path is None else {path.resolve(): "the store"}
-    for flag in ("--serve-params", "--bench-params", "--scenario"):
-        if flag in options:
-            taken[Path(options[flag]).resolve()] = "an input"
-    for flag in ("--json", "--csv"):
-        if flag in options and flag not in to_stdout:
-            check_output_path(options[flag], flag)
-            target = Path(options[flag]).resolve()
-            if target in taken:
-                raise ConfigError(
-                    f"{flag} must be another file than {taken[target]}; got {options[flag]}"
-                )
-            taken[target] = f"that of {flag}"
 
 
 def _write(rows: Sequence[SweepRow], options: Mapping[str, Any]) -> None:
