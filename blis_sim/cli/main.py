@@ -25,6 +25,7 @@ from blis_sim.cli import (
     run,
     step,
     sweep,
+    tune,
     validate,
     workload,
 )
@@ -58,6 +59,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app.add_typer(kept, name="results")
     app.command("report", help=report.HELP)(report.report)
     app.command("plan", help=plan.HELP, add_help_option=False)(plan.make_plan(arguments))
+    app.command("tune", help=tune.HELP, add_help_option=False)(tune.make_tune(arguments))
     app.command("validate", help=validate.HELP, add_help_option=False)(
         validate.make_validate(arguments)
     )
@@ -143,6 +145,7 @@ def _flags_of(command: str) -> tuple[Flag, ...]:
         "compare": compare.compare_flags,
         "sweep": sweep.sweep_flags,
         "plan": plan.plan_flags,
+        "tune": tune.tune_flags,
         "validate": validate.validate_flags,
         "step": step.step_flags,
     }
