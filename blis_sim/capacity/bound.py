@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, peak_flops_per_us
+from blis_sim.latency.roofline_v2.model import RooflineV2Model
 from blis_sim.transformer.forward_pass import ForwardPass
 from blis_sim.transformer.kernels import AllGather, AllReduce
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from blis_sim.engine.resolved import Deployed
+    from blis_sim.transformer.kernels import Kernel
 
 _PCIE_GB_PER_S = 64.0
 """PCI Express 5.0 x16, one direction: the link of GPUs without NVLink."""
@@ -20,11 +22,13 @@ _FULL = 0.98
 
 
 def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: float) -> str:
-    """Return ``KV memory``, ``seats``, ``compute``, ``bandwidth`` or ``interconnect``.
+    """Return what an engine lacks.
 
-    KV memory where blocks were used up or requests preempted, seats where ``max_num_seqs`` was
-    reached on average; else what the kernels of the mean step wait for most, by the roofline
-    (max of FLOPs / peak and bytes / bandwidth of each, messages over the links).
+    ``KV memory`` where blocks were used up or requests preempted; ``max_num_seqs 256`` where so
+    many requests ran on average; else what the kernels of the mean step take most of their time
+    for: ``compute``, ``bandwidth`` of the memory, ``interconnect``, or ``host`` for what the
+    processor does between steps. Times are those of the latency model where it knows kernels, and
+    their bounds (max of FLOPs / peak and bytes / bandwidth, messages over the links) elsewhere.
 
     Parameters
     ----------
@@ -35,13 +39,13 @@ def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: 
     mean_context : float
         Tokens in the cache of a running request, on average.
     """
-    if (metrics.get("num_preemptions") or 0) > 0 or (
-        metrics.get("kv_usage_peak_frac") or 0
-    ) > _FULL:
+    is_full = (metrics.get("kv_usage_peak_frac") or 0) > _FULL
+    if is_full or (metrics.get("num_preemptions") or 0) > 0:
         return "KV memory"
     seats = deployed.engine.scheduler.max_num_seqs
-    if (metrics.get("mean_running_requests") or 0) > _FULL * seats:
-        return f"seats (max_num_seqs {seats})"
+    running = (metrics.get("mean_running_requests") or 0) / (metrics.get("mean_instances") or 1)
+    if running > _FULL * seats:
+        return f"max_num_seqs {seats}"
     requests = max(1, round(metrics.get("mean_batch_requests") or 1))
     new = round((metrics.get("mean_batch_tokens") or requests) - requests)
     times = _times(deployed, requests, max(0, new), round(mean_context))
@@ -49,28 +53,36 @@ def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: 
 
 
 def _times(deployed: Deployed, num_decodes: int, new: int, context: int) -> dict[str, float]:
-    """Return what the kernels of a step wait for, in microseconds."""
+    """Return what a step takes its time for, in microseconds."""
     spec, gpu = deployed.spec, deployed.gpu
-    settings = deployed.settings
+    settings, model = deployed.settings, deployed.latency.model
     forward = ForwardPass(
         spec,
         settings.tensor_parallel_size,
         kv_cache_dtype=settings.kv_cache_dtype,
         has_fp8=gpu.fp8_tflops_dense is not None,
     )
-    prefills = [(0, new)] if new else []
+    timer = model.timer if isinstance(model, RooflineV2Model) else None
     times = {"compute": 0.0, "bandwidth": 0.0, "interconnect": 0.0}
-    per_us = gpu.hbm_gb_per_s * BYTES_PER_US
-    link = (gpu.nvlink_gb_per_s or _PCIE_GB_PER_S) * BYTES_PER_US
+    if isinstance(model, RooflineV2Model):
+        times["host"] = model.host.step_us(num_decodes, spec.num_layers)
+    prefills = [(0, new)] if new else []
     for kernel in forward.kernels(
         prefills=prefills, num_decodes=num_decodes, sum_decode_context=num_decodes * context
     ):
-        if isinstance(kernel, AllReduce | AllGather):
-            times["interconnect"] += kernel.count * kernel.bytes / link
-            continue
-        memory_us = kernel.bytes / per_us
-        dtype = getattr(kernel, "compute_dtype", None)
-        compute_us = 0.0 if dtype is None else kernel.flops / peak_flops_per_us(gpu, dtype)
-        name = "compute" if compute_us > memory_us else "bandwidth"
-        times[name] += kernel.count * max(compute_us, memory_us)
+        name, bound_us = _bound(deployed, kernel)
+        time_us = bound_us if timer is None else timer.time_us(kernel)
+        times[name] += kernel.count * time_us
     return times
+
+
+def _bound(deployed: Deployed, kernel: Kernel) -> tuple[str, float]:
+    """Return what bounds a kernel, and that bound in microseconds."""
+    gpu = deployed.gpu
+    if isinstance(kernel, AllReduce | AllGather):
+        link_gb_per_s = gpu.nvlink_gb_per_s or _PCIE_GB_PER_S
+        return "interconnect", kernel.bytes / (link_gb_per_s * BYTES_PER_US)
+    memory_us = kernel.bytes / (gpu.hbm_gb_per_s * BYTES_PER_US)
+    dtype = getattr(kernel, "compute_dtype", None)
+    compute_us = 0.0 if dtype is None else kernel.flops / peak_flops_per_us(gpu, dtype)
+    return ("compute", compute_us) if compute_us > memory_us else ("bandwidth", memory_us)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from blis_sim.metrics.result import Result
 
 _MOST_FAILED = 0.01
-"""A limit on a mean is missed where more than this share of the requests got no answer."""
+"""Limits on means and on gaps are missed where more than this share of requests got no answer."""
 _GROWTH = 0.005
 """A queue that takes in more than this share of all arrivals grows without end."""
 _SURE = 4.0
@@ -145,7 +145,8 @@ def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArra
         pairs = list(_gaps_beyond(run, limit.value * US_PER_MS))
         # All members of a batch share a gap: the slices alone can tell.
         effect = max(1.0, sum(whole for _, whole in pairs) / max(_num_steps(run), 1))
-        return _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
+        check = _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
+        return replace(check, margin=-math.inf) if _are_lost(window) else check
     tag = limit.tag or "ttft"
     effect = _design_effect([_times(_measured(run, window, chosen), tag) for chosen in slices])
     if limit.rank is None:
@@ -161,6 +162,12 @@ def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArra
         if longest_us < _NEAR * limit.value * US_PER_MS:
             return replace(check, margin=max(check.margin, _FAR))
     return check
+
+
+def _are_lost(window: Result) -> bool:
+    """Return whether too many requests got no answer for the others to speak for them."""
+    status = window.run.requests.status
+    return bool(np.count_nonzero(status != Status.COMPLETED) > _MOST_FAILED * status.size)
 
 
 def _num_steps(run: RunData) -> int:
@@ -236,8 +243,10 @@ def _share_check(
 def _share_margin(share: float, allowed: float, size: float) -> float:
     """Return how surely a share of ``size`` independent trials lies below what is allowed.
 
-    The signed root of the likelihood ratio statistic, in standard normal units.
+    The signed root of the likelihood ratio statistic, in standard normal units. Where nothing is
+    allowed, less than one of them is.
     """
+    allowed = max(allowed, 1 / (size + 1)) if allowed <= 0 else allowed
     deviance = 0.0
     if share > 0:
         deviance += 2 * size * share * math.log(share / allowed)
@@ -278,8 +287,7 @@ def _mean_check(
     margin_ms = limit.value - mean_us / US_PER_MS
     at_limit_ms = error_ms * max(limit.value * US_PER_MS / mean_us, 1.0) ** 2 if mean_us else 0.0
     margin = margin_ms / at_limit_ms if at_limit_ms else math.copysign(math.inf, margin_ms)
-    columns = window.run.requests
-    if np.count_nonzero(columns.status != Status.COMPLETED) > _MOST_FAILED * columns.status.size:
+    if _are_lost(window):
         margin = -math.inf
     return LimitCheck(
         metric=limit.metric,

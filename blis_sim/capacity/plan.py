@@ -115,6 +115,12 @@ class Plan:
                 found.setdefault(each.candidate.model, each)
         return tuple(found.values())
 
+    @property
+    def is_carried(self) -> bool:
+        """Whether a candidate keeps the limits, and none was simulated as a whole and missed."""
+        is_missed = any(each.verdict is Verdict.MISSED for each in self.verifications)
+        return bool(self.winners) and not is_missed
+
     def sentences(self) -> list[str]:
         """Return the answer, a sentence for each model."""
         models = dict.fromkeys(each.candidate.model for each in self.candidates)
@@ -124,7 +130,7 @@ class Plan:
         name = model.rpartition("/")[2]
         best = next((w for w in self.winners if w.candidate.model == model), None)
         if best is None:
-            return f"{name}: no candidate keeps {slo_words(self.limits)} at any rate."
+            return f"{name}: no candidate was found to keep {slo_words(self.limits)} at any rate."
         where = best.candidate.words()
         if self.target_rate is None or best.num_replicas is None:
             return (

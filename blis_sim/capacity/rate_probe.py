@@ -345,8 +345,13 @@ class CandidateSearch:
 
     def _why_nothing(self, found: FoundRate) -> str:
         beyond = found.at_upper
-        if beyond is None:
-            return "nothing could be told"
+        if beyond is None or any(m.seems_kept for m in found.measurements):
+            upper = "" if beyond is None else f", though less than {beyond.probe.rate:.3g}"
+            number = self._most_requests
+            return (
+                f"simulations of {number:,} requests are too few to be sure of any rate{upper} "
+                f"{self.load.unit}/s; give --max-requests {4 * number}"
+            )
         limits = {limit.metric: limit for limit in self.limits}
         worst = limits.get(beyond.worst)
         value = None if worst is None else beyond.values.get(worst.metric)

@@ -7,12 +7,13 @@ share their random numbers, so that what is measured is nearly monotone in the r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-SURE = 2.3
-"""Standard errors between a figure and its limit from which on a verdict counts as sure."""
+from blis_sim.capacity.probe import MOST_MARGIN, SURE, Measurement, Probe, Verdict
+
+__all__ = ["SURE", "FoundRate", "Measurement", "Probe", "RateSearch", "Verdict"]
+
 _VERY_SURE = 2.0
 """How many times as sure a short probe must be to count."""
 _STEP = 1.3
@@ -22,105 +23,18 @@ _RESERVED = 4
 """Probes left for full ones at least."""
 _EDGE = 0.12
 """Part of a bracket next to its ends in which no probe is made."""
-_MOST_STEP = 2.0
+_MOST_STEP, _LAST_STEP = 3.0, 1.5
 _COARSE = 1.2
 """Ratio of the ends of a bracket at which full probes begin."""
-_USUAL_SLOPE = 60.0
+_USUAL_SLOPE, _LEAST_SLOPE = 60.0, 6.0
 """Standard errors that a margin falls by where the rate grows e-fold, until two probes tell."""
 _SAFE = 0.4
+_NEAR = 3.0
+"""Ratio of the upper end to the idle probe below which that probe is the lower end."""
 _LOWER_COUNTS = 2.0
 """How many times as much the lower end of the bracket counts: the plan is made with it."""
 _SAME = 2e-4
 """Rates that differ by less, relatively, are one."""
-_MOST_MARGIN = 12.0
-"""Margins beyond this are so large that their size says nothing about the distance."""
-
-
-class Verdict(StrEnum):
-    """What a probe showed."""
-
-    KEPT = "kept"
-    """All limits are kept, each by more than `SURE` standard errors."""
-    MISSED = "missed"
-    """A limit is missed by more than that, or the queue grows without end."""
-    UNCLEAR = "unclear"
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What the search wants to know.
-
-    Attributes
-    ----------
-    rate : float
-        Requests per second, > 0.
-    num_requests : int
-        Requests to simulate, >= 1.
-    """
-
-    rate: float
-    num_requests: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """What a probe showed.
-
-    Attributes
-    ----------
-    probe : Probe
-        Where.
-    margins : mapping of str to float
-        Of each limited metric: how far on the right side, in standard errors.
-    ratios : mapping of str to float
-        Of each limited metric: value / limit, above 1 = missed; of a share, what is beyond /
-        what may be.
-    values : mapping of str to float or None
-        Of each limited metric: the figure itself.
-    is_saturated : bool
-        Whether the queue grew without end.
-    """
-
-    probe: Probe
-    margins: Mapping[str, float] = field(default_factory=dict)
-    ratios: Mapping[str, float] = field(default_factory=dict)
-    values: Mapping[str, float | None] = field(default_factory=dict)
-    is_saturated: bool = False
-
-    @property
-    def verdict(self) -> Verdict:
-        """What it means."""
-        if self.is_saturated or any(margin <= -SURE for margin in self.margins.values()):
-            return Verdict.MISSED
-        if all(margin >= SURE for margin in self.margins.values()):
-            return Verdict.KEPT
-        return Verdict.UNCLEAR
-
-    @property
-    def worst(self) -> str:
-        """The limit with the least margin; empty without limits."""
-        return min(self.margins, key=lambda name: self.margins[name], default="")
-
-    @property
-    def ratio(self) -> float:
-        """The largest value / limit, 0 without limits."""
-        return max(self.ratios.values(), default=0.0)
-
-    @property
-    def margin(self) -> float:
-        """The least margin, within what says something about the distance."""
-        least = min(self.margins.values(), default=_MOST_MARGIN)
-        least = -_MOST_MARGIN if self.is_saturated else least
-        return min(max(least, -_MOST_MARGIN), _MOST_MARGIN)
-
-    def clipped(self, metric: str) -> float:
-        """Return a metric's margin within what says something about the distance."""
-        return min(max(self.margins[metric], -_MOST_MARGIN), _MOST_MARGIN)
-
-    @property
-    def seems_kept(self) -> bool:
-        """Whether the figures themselves keep the limits, sure or not."""
-        return not self.is_saturated and all(margin >= 0 for margin in self.margins.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +44,7 @@ class FoundRate:
     Attributes
     ----------
     rate : float
-        Highest rate at which the limits are surely kept, requests/s; 0 = not even the lowest.
+        Highest rate at which the limits are surely kept, requests/s; 0 = none was found.
     upper : float
         Lowest rate at which they are surely missed; ``inf`` = none was found. The true rate
         lies in between.
@@ -289,14 +203,13 @@ class RateSearch:
         unclear = sorted((m for m in self._full if low < m.probe.rate < high), key=_at)
         if not unclear:
             return _between(kept, missed)
-        # How far each end can be moved as a line through margins has it; then with some reserve.
-        up = math.log(_crossing(kept, unclear[0], SURE) / low)
-        down = math.log(high / _crossing(unclear[-1], missed, -SURE))
+        # Where a line through the margins is a little more than sure; how far that moves an end.
+        lower = _crossing(kept, unclear[0], SURE + _SAFE)
+        upper = _crossing(unclear[-1], missed, -SURE - _SAFE)
+        up, down = math.log(lower / low), math.log(high / upper)
         if max(up, down) < self.tolerance / 3:
             return None
-        if _LOWER_COUNTS * up >= down:
-            return _crossing(kept, unclear[0], SURE + _SAFE)
-        return _crossing(unclear[-1], missed, -SURE - _SAFE)
+        return lower if _LOWER_COUNTS * up >= down else upper
 
     def _first_full(self) -> float:
         """Return where the short probes see the limit."""
@@ -315,7 +228,7 @@ class RateSearch:
         """
         full = sorted(self._full, key=_at)
         step = self._step(full, SURE + _SAFE) * 2 ** max(0, len(full) - 2)
-        step = math.log(_MOST_STEP) if is_last else min(step, math.log(_MOST_STEP))
+        step = min(max(step, math.log(_LAST_STEP if is_last else 1)), math.log(_MOST_STEP))
         rate = full[0].probe.rate * math.exp(-step)
         return rate if rate > self.lowest else None
 
@@ -331,7 +244,7 @@ class RateSearch:
         if len(full) > 1:
             run = abs(math.log(full[1].probe.rate / full[0].probe.rate))
             rise = abs(full[1].margin - full[0].margin)
-            slope = max(rise / run, slope / 4) if run > 0 and rise < _MOST_MARGIN else slope
+            slope = max(rise / run, _LEAST_SLOPE) if run > 0 and rise < MOST_MARGIN else slope
         return max(abs(full[0].margin - margin) / slope, self.tolerance)
 
     # -- what was found -------------------------------------------------------
@@ -356,13 +269,15 @@ class RateSearch:
     def result(self) -> FoundRate:
         """Return what was found so far.
 
-        The idle probe counts as kept where it seems so: its few requests can tell no more.
+        The idle probe counts as kept where it seems so and the upper end is not far: its few
+        requests can tell no more.
         """
         kept, missed = self._ends()
-        if self._idle and self._idle[-1].seems_kept:
-            kept = kept or self._idle[-1]
-        elif self._idle:
-            missed = self._idle[-1]
+        idle = self._idle[-1] if self._idle else None
+        if idle is not None and not idle.seems_kept:
+            missed = idle
+        elif kept is None and missed is not None and missed.probe.rate < _NEAR * self.lowest:
+            kept = idle
         return FoundRate(
             rate=0.0 if kept is None else kept.probe.rate,
             upper=math.inf if missed is None else missed.probe.rate,

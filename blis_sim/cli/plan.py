@@ -35,11 +35,11 @@ HELP = "Find which GPUs carry a load within its limits, how many, and what they 
 _MORE = """
 For every GPU, TP degree and value of --grid the highest rate of one replica that keeps --slo is
 searched on the simulator; how many replicas carry --rate follows, and the cheapest plan is
-simulated once as a whole cluster. Without --rate, or with --max-rate-only, it ends with the
-highest rates.
+simulated once as a whole cluster. With --max-rate-only it ends with the highest rates.
 
-All simulations are kept in a store: the same question goes on where it was stopped, and another
-one reuses what it can.
+All simulations are kept in a store: the same question goes on where it was stopped, and one for
+another rate, more GPUs or other prices reuses what is there. Exit code 1: nothing keeps the
+limits.
 """
 _PANEL = "What to plan"
 _LISTS = {
@@ -116,7 +116,7 @@ def plan_flags() -> tuple[Flag, ...]:
             metavar="N",
             panel=_PANEL,
             parse=count,
-            help="Requests of the longest simulation of a search (16000).",
+            help="Requests of a full simulation of a search (16000; more for limits above p99).",
         ),
         Flag(
             names=("--no-verify",), panel=_PANEL, help="Do not simulate the winner as a cluster."
@@ -162,7 +162,7 @@ def _run(typed: Sequence[Typed]) -> None:
         return
     plan = _planned(candidates, rate, limits, careful, options)
     _write(plan, options, is_quiet=is_quiet)
-    if not plan.winners:
+    if not plan.is_carried:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -201,6 +201,7 @@ def _candidates(
     """Return what may be deployed, the target rate, and how flags were read."""
     settings = read_settings(options)
     settings.apply(typed)
+    _check_typed(typed, settings)
     rate = _target_rate(typed, settings, options)
     axes = list(_axes(typed, settings, options))
     pairs = [list(zip(each.values, each.names, strict=True)) for each in axes]
@@ -220,6 +221,18 @@ def _candidates(
         names = {a.path: name for a, (_, name) in zip(axes, combination, strict=True)}
         found.append(_candidate(draft.build(), names))
     return found, rate, settings.notices
+
+
+def _check_typed(typed: Sequence[Typed], settings: Settings) -> None:
+    """Check that what was typed decides something: the search itself says how long runs last."""
+    if settings.draft.get("workload.trace") is not None:
+        return
+    for one in typed:
+        if one.flag.path in {"workload.num_requests", "workload.duration_s"}:
+            raise ConfigError(
+                f"{one.name} must not be given to blis plan without a trace; got {one.value}: the "
+                "search decides how long its simulations are; give --max-requests"
+            )
 
 
 def _candidate(scenario: Any, names: dict[str, Any]) -> PlanCandidate:
