@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,8 @@ class Tuner:
     _num_simulations: int = field(init=False, default=0)
     _num_requests: int = field(init=False, default=0)
     _load: str = field(init=False, default="")
+    _choices: list[Choice | None] = field(init=False, default_factory=list)
+    """Of each trial."""
 
     def __post_init__(self) -> None:
         """Look the scenario up as it was given."""
@@ -106,6 +108,7 @@ class Tuner:
         if self._given.choice is not None:
             sampler.take(self._given.choice)
         trials: list[Trial] = []
+        self._choices = []
         while len(trials) < num_trials:
             batch = self._batch(sampler, len(trials), num_trials)
             if not batch:
@@ -115,6 +118,7 @@ class Tuner:
             for choice, each in batch:
                 trial = each.trial()
                 trials.append(trial)
+                self._choices.append(choice)
                 if choice is not None:
                     sampler.tell(choice, trial.score(self.objective))
         reason = first_reason(trials)
@@ -128,6 +132,11 @@ class Tuner:
             trials=tuple(trials),
             num_combinations=self.space.size,
             load=self._load,
+        )
+        if self.objective.is_rate:
+            tuning = self._with_careful_rates(tuning)
+        tuning = replace(
+            tuning,
             num_simulations=self._num_simulations,
             num_requests=self._num_requests,
             wall_s=time.perf_counter() - begin_s,
@@ -179,6 +188,21 @@ class Tuner:
     def _runs(self, number: int, labels: Mapping[str, Label], scenario: Scenario) -> TrialRuns:
         kind = HighestRate if self.objective.is_rate else OneRun
         return kind(number, labels, scenario, self.objective, self.limits)
+
+    def _with_careful_rates(self, tuning: Tuning) -> Tuning:
+        """Search again for the rates of the best trials, with more requests."""
+        runs = []
+        for trial in tuning.finalists():
+            choice = None if trial.is_given else self._choices[trial.number]
+            scenario = self._given.scenario if choice is None else self.space.scenario(choice)
+            near = 0.0 if trial.found is None else trial.found.rate
+            what = (trial.number, trial.settings, scenario, self.objective, self.limits)
+            runs.append(HighestRate(*what, near=near))
+        self._simulate(runs)
+        careful = {trial.number: trial for trial in (each.trial() for each in runs)}
+        return replace(
+            tuning, trials=tuple(careful.get(trial.number, trial) for trial in tuning.trials)
+        )
 
     def _simulate(self, runs: Sequence[TrialRuns]) -> None:
         """Let all trials of a batch ask, in rounds, until none has a question."""

@@ -13,7 +13,7 @@ from blis_sim.capacity.rate_probe import measurement_of, probe_point
 from blis_sim.capacity.search import Probe
 from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
 from blis_sim.capacity.tune_objective import Reached, limits_to_measure, reached
-from blis_sim.capacity.tune_rate import RateBracket
+from blis_sim.capacity.tune_rate import CAREFUL, QUICK, RateBracket
 from blis_sim.capacity.tune_trial import Trial, TrialStatus
 from blis_sim.catalog.locate import locate
 from blis_sim.catalog.prices import gpu_price, load_prices
@@ -31,8 +31,6 @@ _FEW = 0.05
 """Requests in flight of the idle probe, on average."""
 _BELOW = 0.9
 """Part of what arithmetic gives as the first guess."""
-_LIFETIMES = 10.0
-"""A probe lasts so many mean lifetimes of a request."""
 _FEWEST = 3.0
 """Lifetimes of a conversation that a probe must last at least."""
 _TYPICAL = Flow(512, 512, 256)
@@ -170,6 +168,8 @@ class HighestRate:
     ----------
     number, settings, scenario, objective, limits
         As for `OneRun`; rate and number of requests of the scenario are replaced.
+    near : float
+        A rate found before, arrivals/s: it is looked for again, carefully; 0 = none was.
     """
 
     def __init__(
@@ -179,10 +179,13 @@ class HighestRate:
         scenario: Scenario,
         objective: Objective,
         limits: Sequence[Limit],
+        *,
+        near: float = 0.0,
     ) -> None:
         self._number, self._settings = number, settings
         self._scenario = scenario
         self._objective, self._limits = objective, tuple(limits)
+        self._near, self._care = near, CAREFUL if near else QUICK
         self._reason = ""
         self._failure: Outcome | None = None
         self._asked = Probe(1.0, 1)
@@ -196,7 +199,7 @@ class HighestRate:
         self._engines = _engines(resolved)
         rounds = self._load.rounds
         lone_s = rounds * max(lone_request_s(each, _TYPICAL) for each, _ in self._engines)
-        self._search = RateBracket(_FEW / lone_s, self._load.available, rounds)
+        self._search = RateBracket(_FEW / lone_s, self._care, self._load.available, rounds)
 
     def ask(self) -> Point | None:
         """Return the next probe."""
@@ -205,7 +208,7 @@ class HighestRate:
         probe = self._search.ask()
         if probe is None:
             return None
-        life_s = self._search.least_duration_s / _LIFETIMES
+        life_s = self._search.least_duration_s / self._care.lifetimes
         if self._load.has_conversations and probe.num_requests < _FEWEST * life_s * probe.rate:
             self._reason = (
                 f"conversations last {life_s:.0f} s: at {probe.rate:.3g} of them per second a "
@@ -233,16 +236,17 @@ class HighestRate:
         self._outcomes[self._asked] = outcome
         measurement = measurement_of(self._asked, outcome)
         self._search.tell(measurement)
-        if not is_first:
-            return
-        for limit in self._limits:
-            if measurement.values.get(limit.metric) is None:
-                self._reason = f"no request has what is limited: {limit.words()}"
-        metrics = outcome.metrics
-        self._search.guess = self._guess(metrics)
-        # Twice an idle engine's: a busy one takes longer.
-        lifetime_s = 2 * self._load.rounds * (metrics.get("mean_e2el_ms") or 0.0) / 1000
-        self._search.least_duration_s = _LIFETIMES * (self._load.thinking_s + lifetime_s)
+        if is_first:
+            for limit in self._limits:
+                if measurement.values.get(limit.metric) is None:
+                    self._reason = f"no request has what is limited: {limit.words()}"
+            self._search.guess = self._near or self._guess(outcome.metrics)
+        if not outcome.is_saturated:
+            # Twice an idle engine's: a busy one takes longer.
+            lifetime_s = (outcome.metrics.get("mean_e2el_ms") or 0.0) / 1000
+            life_s = self._load.thinking_s + self._load.rounds * lifetime_s * (1 + is_first)
+            wanted_s = self._care.lifetimes * life_s
+            self._search.least_duration_s = max(self._search.least_duration_s, wanted_s)
 
     def _guess(self, metrics: Mapping[str, float | int | None]) -> float:
         """Return the highest rate by arithmetic: of all engines together, as if all were alike."""

@@ -90,6 +90,11 @@ class Trial:
         return self.figure if self.status is TrialStatus.DONE else None
 
     @property
+    def is_quick(self) -> bool:
+        """Whether its value is that of short simulations, with a careful search still to come."""
+        return self.found is not None and self.found.is_quick
+
+    @property
     def metrics(self) -> Mapping[str, float | int | None]:
         """Figures of the run."""
         return {} if self.outcome is None else self.outcome.metrics
@@ -119,6 +124,7 @@ class Trial:
                 "rate": self.found.rate,
                 "rate_low": None if low is None else low.probe.rate,
                 "rate_high": None if high is None else high.probe.rate,
+                "is_quick": self.found.is_quick,
                 "num_simulations": self.found.num_simulations,
             }
         return {
@@ -187,7 +193,8 @@ class Tuning:
     def best(self) -> Trial | None:
         """The best trial that keeps all limits, None when there is none.
 
-        Values within the objective's ``tie_frac`` of the best one count as equal. Among equals
+        Where some were searched carefully the others do not count. Values within the
+        objective's ``tie_frac`` of the best one are equal. Among equals
         the one with the fewest changes to the scenario as given is best, then, at one load, the
         one with most room to its limits.
         """
@@ -207,17 +214,38 @@ class Tuning:
         """Return all trials, the best first, those that cannot be simulated last."""
         best = self.best
 
-        def order(trial: Trial) -> tuple[bool, int, float, int]:
+        def order(trial: Trial) -> tuple[bool, int, bool, float, int]:
             score = trial.score(self.objective)
             place = _ORDER.index(trial.status)
-            return trial is not best, place, _LAST_SCORE if score is None else score, trial.number
+            number = _LAST_SCORE if score is None else score
+            return trial is not best, place, trial.is_quick, number, trial.number
 
         return sorted(self.trials, key=order)
 
+    def finalists(self, count: int = 3) -> list[Trial]:
+        """Return the trials that a careful search should compare: the best, and the given one.
+
+        Of those with nearly the same value the one with the fewest changes counts.
+        """
+        left = sorted(self._done(), key=self._score)
+        chosen: list[Trial] = []
+        while left and len(chosen) < count:
+            alike = [t for t in left if self._gain(left[0], t) <= self.objective.tie_frac]
+            chosen.append(min(alike, key=lambda trial: len(self.changes(trial))))
+            left = left[len(alike) :]
+        is_known = self.given in chosen or self.given.status is not TrialStatus.DONE
+        return chosen if is_known else [*chosen, self.given]
+
+    def _done(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.status is TrialStatus.DONE]
+
+    def _score(self, trial: Trial) -> tuple[float, int]:
+        return trial.score(self.objective) or 0.0, trial.number
+
     def _equals(self) -> list[Trial]:
         """Return the trials that are as good as the best, by value."""
-        done = [trial for trial in self.trials if trial.status is TrialStatus.DONE]
-        done.sort(key=lambda trial: (trial.score(self.objective) or 0.0, trial.number))
+        done = sorted(self._done(), key=self._score)
+        done = [trial for trial in done if not trial.is_quick] or done
         return [trial for trial in done if self._gain(done[0], trial) <= self.objective.tie_frac]
 
     def _gain(self, trial: Trial, other: Trial) -> float:
@@ -274,7 +302,7 @@ class Tuning:
 
     def _hint(self) -> str:
         """Return what to do where nothing makes a difference."""
-        done = [trial for trial in self.trials if trial.status is TrialStatus.DONE]
+        done = self._done()
         if self.objective.is_rate or len(done) < _FEW or len(self._equals()) < len(done):
             return ""
         return (

@@ -110,15 +110,19 @@ def _split(name: str) -> tuple[str, str]:
 def _value_columns(tuning: Tuning, rows: Sequence[Trial]) -> Iterator[_Column]:
     """Yield the objective, and the limited figures with whether the limits are kept."""
     objective = tuning.objective
-    yield _Column(objective.header, [number(trial.figure) for trial in rows])
+    yield _Column(objective.header, [_about(trial, trial.figure) for trial in rows])
     if objective.is_rate:
-        rates = [number(trial.found.rate if trial.found else None) for trial in rows]
+        rates = [_about(trial, trial.found.rate if trial.found else None) for trial in rows]
         yield _Column(("arrivals", "per s"), rates)
     for limit in tuning.limits:
         if not limit.is_goodput:
             yield _metric_column(limit.metric, rows)
     if tuning.limits:
         yield _Column(("SLO", ""), [_verdict(trial) for trial in rows])
+
+
+def _about(trial: Trial, value: float | None) -> str:
+    return ("~" if trial.is_quick and value else "") + number(value)
 
 
 def _verdict(trial: Trial) -> str:
@@ -164,10 +168,11 @@ def _reasons(tuning: Tuning) -> Iterator[str]:
 def _work(tuning: Tuning) -> str:
     number_missed = sum(trial.status is TrialStatus.MISSED for trial in tuning.trials)
     missed = f", {number_missed} of them miss a limit" if number_missed else ""
+    quick = " ~: by short simulations." if any(trial.is_quick for trial in tuning.trials) else ""
     return (
         f"{len(tuning.trials)} trials of {tuning.num_combinations:,} combinations{missed}; "
         f"{tuning.num_simulations} simulations of {tuning.num_requests:,} requests in "
-        f"{tuning.wall_s:.0f} s. *: the answer."
+        f"{tuning.wall_s:.0f} s. *: the answer." + quick
     )
 
 

@@ -186,7 +186,9 @@ def test_a_search_whose_trials_all_fail_alike_is_an_error() -> None:
 # -- which trial is best ------------------------------------------------------
 
 
-def make_trial(number: int, figure: float = 10.0, excess: float = 0.5, **more: Any) -> Trial:
+def make_trial(
+    number: int, figure: float | None = 10.0, excess: float = 0.5, **more: Any
+) -> Trial:
     """Return a trial; it misses a limit where the excess is above 1."""
     is_missed = excess > 1
     values: dict[str, Any] = {
@@ -252,6 +254,31 @@ def test_among_equals_the_fewest_changes_then_the_most_room() -> None:
     ]
     assert make_tuning(given, *better).best is better[2]
     assert make_tuning(given, *better, make_trial(4, 12.0)).best is not better[2]
+
+
+def test_finalists_differ_and_alone_can_be_the_answer() -> None:
+    """The best of each group of equals by its fewest changes, and the one as given."""
+
+    def found(number: int, rate: float, *, is_quick: bool = True, **more: Any) -> Trial:
+        rates = TunedRate(rate=rate, low=None, high=None, num_simulations=5, is_quick=is_quick)
+        return make_trial(number, rate, found=rates, **more)
+
+    two = {"engine.max_num_seqs": 101, "engine.block_size": 32}
+    quick = [
+        found(0, 5.0),
+        found(1, 9.1, settings=two),
+        found(2, 9.0),
+        found(3, 8.0),
+        found(4, 7.0),
+        found(5, 6.0),
+        found(6, 9.9, excess=1.2),
+    ]
+    tuning = make_tuning(*quick, objective="max-rate")
+    assert [trial.number for trial in tuning.finalists()] == [2, 3, 4, 0]
+    careful = [found(2, 7.1, is_quick=False), found(3, 7.9, is_quick=False)]
+    tuning = make_tuning(*quick[:2], *careful, *quick[4:], objective="max-rate")
+    assert tuning.best is careful[1]
+    assert [trial.number for trial in tuning.ranked()] == [3, 2, 1, 4, 5, 0, 6]
 
 
 def test_the_answer_says_what_there_is_to_say() -> None:
@@ -408,6 +435,7 @@ def searched(
 ) -> TunedRate:
     """Answer the questions of a search by a formula."""
     while (probe := bracket.ask()) is not None:
+        assert probe.num_requests >= 250
         ratio = ratio_at(probe.rate)
         bracket.tell(
             Measurement(
@@ -444,6 +472,7 @@ def test_the_highest_rate_of_each_trial(tmp_path: Path) -> None:
         trial.settings["engine.max_num_seqs"]: trial.figure or 0.0 for trial in tuning.trials[1:]
     }
     assert rates[8] > 1.5 * rates[2] > 0
+    assert not any(trial.is_quick for trial in tuning.trials), "so few are all finalists"
     for trial in tuning.trials:
         assert trial.found is not None
         assert trial.found.low is not None
