@@ -115,6 +115,7 @@ class Tuner:
                 break
             runs = [each for _, each in batch]
             self._simulate(runs)
+            self._load = self._load or next((each.load for each in runs if each.load), "")
             for choice, each in batch:
                 trial = each.trial()
                 trials.append(trial)
@@ -220,7 +221,6 @@ class Tuner:
         outcomes = self._executor.run(points, keys)
         self._num_simulations += len(outcomes)
         self._num_requests += sum(outcome.num_requests for outcome in outcomes)
-        self._load = self._load or next((o.load for o in outcomes if o.load), "")
         return outcomes
 
 

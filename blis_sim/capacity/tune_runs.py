@@ -40,6 +40,10 @@ _TYPICAL = Flow(512, 512, 256)
 class TrialRuns(Protocol):
     """Asks for simulations, one after the other, until a trial is decided."""
 
+    @property
+    def load(self) -> str:
+        """The load in words; empty as long as nothing is known of it."""
+
     def ask(self) -> Point | None:
         """Return the next simulation, None when there is no more."""
 
@@ -67,6 +71,11 @@ class NoRuns:
         self._trial = Trial(
             number=number, settings=settings, status=TrialStatus.INFEASIBLE, reason=reason
         )
+
+    @property
+    def load(self) -> str:
+        """Nothing is known."""
+        return ""
 
     def ask(self) -> Point | None:
         """Return no simulation."""
@@ -109,6 +118,11 @@ class OneRun:
         self._scenario = scenario
         self._objective, self._limits = objective, limits
         self._outcome: Outcome | None = None
+
+    @property
+    def load(self) -> str:
+        """The load in words, after the run."""
+        return "" if self._outcome is None else self._outcome.load
 
     def ask(self) -> Point | None:
         """Return the run, once: the point that a sweep would have, too."""
@@ -200,6 +214,11 @@ class HighestRate:
         rounds = self._load.rounds
         lone_s = rounds * max(lone_request_s(each, _TYPICAL) for each, _ in self._engines)
         self._search = RateBracket(_FEW / lone_s, self._care, self._load.available, rounds)
+
+    @property
+    def load(self) -> str:
+        """The load in words, without its rate."""
+        return "" if self._search is None else self._load.words
 
     def ask(self) -> Point | None:
         """Return the next probe."""

@@ -480,6 +480,8 @@ def test_the_highest_rate_of_each_trial(tmp_path: Path) -> None:
         assert trial.found.low.probe.rate <= trial.found.rate <= trial.found.high.probe.rate
         assert trial.reached.excess <= 1
     assert all("workload.request_rate" not in trial.settings for trial in tuning.trials)
+    assert tuning.load
+    assert "requests/s" not in tuning.load
     never = tune(base, search, slo="p50_ttft_ms:0.1", num_trials=2, num_jobs=1)
     assert never.best is None
     assert "even at" in never.trials[1].reason
