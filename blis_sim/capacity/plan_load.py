@@ -25,7 +25,13 @@ _LOOKED_AT = 400
 """Conversations that tell how long one lasts."""
 _NO_LIMIT = 10**9
 _ENDS = ("num_requests", "duration_s", "start_s")
-_NUMBERS = re.compile(r"\b[\d,]+ requests, | at [\d.,e+-]+ requests/s")
+_NUMBERS = (
+    r"\b([\d,]+ )?requests, |[\d,]+ (?=sessions, )",
+    r" at \S+ (requests|conversations)/s|, the first [\d,]+ requests",
+    r" over [\d.,]+ s\b|(, mean rate \S+|(, )?rescaled to \S+) requests/s",
+    r" \(\)",
+)
+"""What a description says of rates and numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,7 @@ def look_at(scenario: Scenario) -> tuple[Resolved, PlanLoad]:
     if load.sessions is not None:
         rounds, thinking_s = _conversations(load, workload)
     return resolved, PlanLoad(
-        words=_NUMBERS.sub("", workload.description),
+        words=_words(workload.description),
         begin_s=round(us_to_seconds(first.arrival_us), 3),
         num_rows=workload.num_requests if is_recorded else None,
         available=load.num_requests or _NO_LIMIT if is_recorded else _NO_LIMIT,
@@ -121,6 +127,12 @@ def look_at(scenario: Scenario) -> tuple[Resolved, PlanLoad]:
         thinking_s=thinking_s,
         has_conversations=load.sessions is not None,
     )
+
+
+def _words(description: str) -> str:
+    for pattern in _NUMBERS:
+        description = re.sub(pattern, "", description)
+    return description
 
 
 def _conversations(load: LoadSettings, workload: Workload) -> tuple[float, float]:

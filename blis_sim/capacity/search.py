@@ -79,7 +79,7 @@ class RateSearch:
     lowest : float
         Rate of the first probe, at which the engine is nearly idle.
     guess : float or None
-        Where the answer may be; it may be set after the first probe.
+        Where the answer may be, above the lowest; it may be set after the first probe.
     tolerance : float
         Relative width of the bracket at which the search ends, > 0.
     max_simulations : int
@@ -179,7 +179,7 @@ class RateSearch:
         if missed is not None:
             high = missed.probe.rate
             return max(high / growing**2, math.sqrt(high * self.lowest))
-        return self.guess if self.guess is not None else self.lowest * _FIRST
+        return self.lowest * _FIRST if self.guess is None else max(self.guess, 2 * self.lowest)
 
     def _seeming(self) -> tuple[Measurement | None, Measurement | None]:
         """Return the highest rate that seems kept and the lowest that does not."""
