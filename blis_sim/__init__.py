@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from blis_sim.api import Resolved, Result, Scenario, load_scenario, resolve, simulate
     from blis_sim.capacity.planning import plan
     from blis_sim.capacity.sweep import sweep
+    from blis_sim.capacity.tune import tune
     from blis_sim.errors import (
         BlisError,
         CatalogError,
@@ -38,9 +39,14 @@ __all__ = [
     "resolve",
     "simulate",
     "sweep",
+    "tune",
 ]
 
-_STUDIES = {"plan": "blis_sim.capacity.planning", "sweep": "blis_sim.capacity.sweep"}
+_STUDIES = {
+    "plan": "blis_sim.capacity.planning",
+    "sweep": "blis_sim.capacity.sweep",
+    "tune": "blis_sim.capacity.tune",
+}
 
 
 def __getattr__(name: str) -> Any:

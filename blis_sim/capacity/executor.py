@@ -23,6 +23,7 @@ from blis_sim.capacity.point_key import PointKeys
 from blis_sim.capacity.store import ResultStore
 from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
 from blis_sim.errors import BlisError, ConfigError, MissingExtraError, SimulationError
+from blis_sim.metrics.plain import to_plain
 
 OnOutcome = Callable[[int, Outcome, bool], None]
 """Number of the point, its outcome, whether it was in the store."""
@@ -185,7 +186,7 @@ class Executor:
                         reason="the worker that simulated it died (killed, or out of memory?); "
                         "run the same command again to try once more, with fewer --jobs",
                         seed=point.scenario.seed,
-                        request_rate=point.scenario.workload.request_rate,
+                        request_rate=to_plain(point.scenario.workload.request_rate),
                         deployment={
                             "model": point.scenario.model,
                             "gpu": point.scenario.hardware,

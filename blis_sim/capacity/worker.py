@@ -67,7 +67,7 @@ def _asked(point: Point) -> dict[str, Any]:
             "tensor_parallel_size": scenario.engine.tensor_parallel_size,
         },
         "seed": scenario.seed,
-        "request_rate": scenario.workload.request_rate,
+        "request_rate": to_plain(scenario.workload.request_rate),
     }
 
 
