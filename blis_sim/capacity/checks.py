@@ -137,6 +137,16 @@ def _slices(run: RunData) -> list[BoolArray]:
 
 
 def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArray]) -> LimitCheck:
+    is_mean = not limit.is_goodput and limit.rank is None
+    check = _check_of(limit, run, window, slices)
+    # Means, and gaps between tokens, know nothing of requests without an answer.
+    is_blind = is_mean or limit.tag == "itl"
+    return replace(check, margin=-math.inf) if is_blind and _are_lost(window) else check
+
+
+def _check_of(
+    limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArray]
+) -> LimitCheck:
     value = window.summary.get(limit.metric)
     if not limit.is_goodput and limit.rank is None:
         return _mean_check(limit, run, window, slices, value)
@@ -145,8 +155,7 @@ def _check(limit: Limit, run: RunData, window: Result, slices: Sequence[BoolArra
         pairs = list(_gaps_beyond(run, limit.value * US_PER_MS))
         # All members of a batch share a gap: the slices alone can tell.
         effect = max(1.0, sum(whole for _, whole in pairs) / max(_num_steps(run), 1))
-        check = _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
-        return replace(check, margin=-math.inf) if _are_lost(window) else check
+        return _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
     tag = limit.tag or "ttft"
     effect = _design_effect([_times(_measured(run, window, chosen), tag) for chosen in slices])
     if limit.rank is None:
@@ -287,8 +296,6 @@ def _mean_check(
     margin_ms = limit.value - mean_us / US_PER_MS
     at_limit_ms = error_ms * max(limit.value * US_PER_MS / mean_us, 1.0) ** 2 if mean_us else 0.0
     margin = margin_ms / at_limit_ms if at_limit_ms else math.copysign(math.inf, margin_ms)
-    if _are_lost(window):
-        margin = -math.inf
     return LimitCheck(
         metric=limit.metric,
         limit=limit.value,

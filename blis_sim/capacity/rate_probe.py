@@ -309,7 +309,9 @@ class CandidateSearch:
             if guess > 0:
                 guess *= _BELOW * self._num_engines / rounds
                 self._search.guess = max(guess, 2 * self._search.lowest)
-        lifetime_s = rounds * (metrics.get("mean_e2el_ms") or 0.0) / 1000
+        # Waiting is no part of it: that is longest where an engine is nearly saturated.
+        served_ms = (metrics.get("mean_e2el_ms") or 0.0) - (metrics.get("mean_queue_ms") or 0.0)
+        lifetime_s = rounds * max(served_ms, 0.0) / 1000
         if not outcome.is_saturated:
             # Twice an idle engine's: a busy one takes longer.
             wanted = _LIFETIMES * (self.load.thinking_s + lifetime_s * (2 if is_first else 1))
@@ -346,11 +348,13 @@ class CandidateSearch:
     def _why_nothing(self, found: FoundRate) -> str:
         beyond = found.at_upper
         if beyond is None or any(m.seems_kept for m in found.measurements):
-            upper = "" if beyond is None else f", though less than {beyond.probe.rate:.3g}"
+            upper = ""
+            if beyond is not None:
+                upper = f" below {beyond.probe.rate:.3g} {self.load.unit}/s"
             number = self._most_requests
             return (
-                f"simulations of {number:,} requests are too few to be sure of any rate{upper} "
-                f"{self.load.unit}/s; give --max-requests {4 * number}"
+                f"simulations of {number:,} requests are too few to be sure of any rate{upper}; "
+                f"give --max-requests {4 * number}"
             )
         limits = {limit.metric: limit for limit in self.limits}
         worst = limits.get(beyond.worst)
