@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 _PCIE_GB_PER_S = 64.0
 """PCI Express 5.0 x16, one direction: the link of GPUs without NVLink."""
 _FULL = 0.98
-"""Share of KV blocks, and of seats, from which on they count as used up."""
+"""Share of KV blocks from which on they count as used up."""
+_BUSY = 0.5
+"""Share of seats, on average, from which on they count as used up where all were at times."""
 
 
 def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: float) -> str:
     """Return what an engine lacks.
 
-    ``KV memory`` where blocks were used up or requests preempted; ``max_num_seqs 256`` where so
-    many requests ran on average; else what the kernels of the mean step take most of their time
-    for: ``compute``, ``bandwidth`` of the memory, ``interconnect``, or ``host`` for what the
-    processor does between steps. Times are those of the latency model where it knows kernels, and
-    their bounds (max of FLOPs / peak and bytes / bandwidth, messages over the links) elsewhere.
+    ``KV memory`` where blocks were used up or requests preempted; ``max_num_seqs 256`` where all
+    seats were taken at times, and half of them on average; else what the kernels of the mean step
+    take most of their time for: ``compute``, ``bandwidth`` of the memory, or ``interconnect``.
+    Times are those of the latency model where it knows kernels, and their bounds (max of FLOPs /
+    peak and bytes / bandwidth, messages over the links) elsewhere.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: 
         return "KV memory"
     seats = deployed.engine.scheduler.max_num_seqs
     running = (metrics.get("mean_running_requests") or 0) / (metrics.get("mean_instances") or 1)
-    if running > _FULL * seats:
+    if running > _BUSY * seats and (metrics.get("peak_running_requests") or 0) >= seats:
         return f"max_num_seqs {seats}"
     requests = max(1, round(metrics.get("mean_batch_requests") or 1))
     new = round((metrics.get("mean_batch_tokens") or requests) - requests)
@@ -54,18 +56,15 @@ def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: 
 
 def _times(deployed: Deployed, num_decodes: int, new: int, context: int) -> dict[str, float]:
     """Return what a step takes its time for, in microseconds."""
-    spec, gpu = deployed.spec, deployed.gpu
     settings, model = deployed.settings, deployed.latency.model
     forward = ForwardPass(
-        spec,
+        deployed.spec,
         settings.tensor_parallel_size,
         kv_cache_dtype=settings.kv_cache_dtype,
-        has_fp8=gpu.fp8_tflops_dense is not None,
+        has_fp8=deployed.gpu.fp8_tflops_dense is not None,
     )
     timer = model.timer if isinstance(model, RooflineV2Model) else None
     times = {"compute": 0.0, "bandwidth": 0.0, "interconnect": 0.0}
-    if isinstance(model, RooflineV2Model):
-        times["host"] = model.host.step_us(num_decodes, spec.num_layers)
     prefills = [(0, new)] if new else []
     for kernel in forward.kernels(
         prefills=prefills, num_decodes=num_decodes, sum_decode_context=num_decodes * context
