@@ -36,6 +36,8 @@ _MOST_FAILED = 0.01
 _GROWTH = 0.005
 """A queue that takes in more than this share of all arrivals grows without end."""
 _SURE = 4.0
+_MANY = 0.03
+"""A queue in which more than this share of all arrivals wait at the end grew without end."""
 _NEAR, _FAR = 0.5, 6.0
 """Where no request took half of the limit, the limit is kept with at least this margin."""
 _ENOUGH_SLICES = 5
@@ -78,11 +80,12 @@ def check_limits(result: Result, limits: Sequence[Limit]) -> list[LimitCheck]:
 
 
 def is_saturated(run: RunData) -> bool:
-    """Return whether the number of requests in the system kept growing between the marks.
+    """Return whether the number of requests in the system kept growing.
 
-    It has grown by more than 3 % of the arrivals and what is still missing of the steady state
-    after the warm-up, and steadily: a straight line through the numbers at the marks rises by
-    more than four of its standard errors.
+    Either between the marks by more than half a percent of the arrivals and what is still missing
+    of the steady state after the warm-up, and steadily: a straight line through the numbers at
+    the marks rises by more than four of its standard errors. Or since the start: towards the end
+    more than 3 % of all that arrived wait.
     """
     times_us = np.array([mark.time_us for mark in run.marks], dtype=np.float64)
     columns = run.requests
@@ -95,7 +98,17 @@ def is_saturated(run: RunData) -> bool:
     residuals = inside - inside.mean() - slope * x
     error = math.sqrt(float(residuals @ residuals) / (x.size - 2) / float(x @ x))
     least = _GROWTH * num_arrived + _still_filling(columns, times_us[0]) * float(inside.mean())
-    return bool(slope > least and slope > _SURE * error)
+    is_growing = slope > least and slope > _SURE * error
+    return bool(is_growing or _waiting_frac(columns, times_us) > _MANY)
+
+
+def _waiting_frac(columns: RequestColumns, times_us: Float64Array) -> float:
+    """Return which part of all that arrived waits, mean over the last quarter of the marks."""
+    last_us = times_us[-(times_us.size // 4) :]
+    begun_us = np.where(columns.scheduled_us == ABSENT, columns.arrival_us, columns.scheduled_us)
+    arrived = _arrived_by(columns, last_us)
+    waiting = arrived - np.searchsorted(np.sort(begun_us), last_us)
+    return float((waiting / np.maximum(arrived, 1)).mean())
 
 
 def _still_filling(columns: RequestColumns, begin_us: float) -> float:

@@ -82,8 +82,8 @@ def test_what_no_queue_limits_is_found_at_its_capacity() -> None:
     """
     found = searched(make_search("p50_e2el_ms:100000")).found
     assert found is not None
-    assert 0.95 / SERVICE_S <= found.rate <= 1.04 / SERVICE_S
-    assert found.upper <= 1.08 / SERVICE_S
+    assert 0.95 / SERVICE_S <= found.rate <= 1.06 / SERVICE_S
+    assert found.upper <= 1.1 / SERVICE_S
     assert found.at_upper is not None
     assert found.at_upper.is_saturated
 
@@ -419,5 +419,5 @@ def test_ranks_of_one_server_are_one_replica() -> None:
     search = make_search("p50_e2el_ms:100000", make_scenario(engine=engine))
     plan = searched(search)
     assert plan.gpus_per_replica == 2
-    assert 0.93 * 2 / SERVICE_S <= plan.rate <= 1.04 * 2 / SERVICE_S
+    assert 0.93 * 2 / SERVICE_S <= plan.rate <= 1.06 * 2 / SERVICE_S
     assert plan.tokens_per_s_per_gpu == pytest.approx(plan.rate / 2)
