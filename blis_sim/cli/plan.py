@@ -156,7 +156,7 @@ def _run(typed: Sequence[Typed]) -> None:
     for notice in () if is_quiet else notices:
         note(notice)
     if "--dry-run" in options:
-        out(f"{len(candidates)} candidates:")
+        out(f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}:")
         for each in candidates:
             out(f"  {each.model} on {each.words()}")
         return
@@ -300,7 +300,10 @@ def _axes(typed: Sequence[Typed], settings: Settings, options: Mapping[str, Any]
         values = [one.value for one in list_of(typed, name) if one is not None]
         if path in taken:
             if values:
-                raise ConfigError(f"{name} must not be given with --grid {path}; leave one out")
+                raise ConfigError(
+                    f"{name} must not be given with a --grid over the same setting; got both; "
+                    "leave one out"
+                )
             continue
         if not values and settings.draft.get(path) is not None:
             continue

@@ -39,7 +39,7 @@ class _Column:
 
 def render_plan(plan: Plan) -> str:
     """Return a table for each model, why others carry nothing, what was done, and the answer."""
-    lines = [*textwrap.wrap(f"load: {plan.load}", WIDTH)] if plan.load else []
+    lines = [*textwrap.wrap(f"load: {plan.load}", WIDTH), ""] if plan.load else []
     for model in dict.fromkeys(each.candidate.model for each in plan.candidates):
         own = [each for each in plan.candidates if each.candidate.model == model]
         found = [each for each in own if each.rate > 0]
@@ -92,27 +92,26 @@ def _columns(rows: Sequence[CandidatePlan], plan: Plan) -> Iterator[_Column]:
     yield _Column(("GPU",), [row.candidate.gpu for row in rows], is_left=True)
     yield _Column(("TP",), [str(row.candidate.tensor_parallel_size) for row in rows])
     for path in dict.fromkeys(path for row in rows for path in row.candidate.settings):
-        yield _Column(
-            (path.rpartition(".")[2],),
-            [str(row.candidate.settings.get(path, "-")) for row in rows],
-        )
+        values = [str(row.candidate.settings.get(path, "-")) for row in rows]
+        yield _Column(_split(path.rpartition(".")[2]), values)
     yield _Column(("rate", unit), [f"{row.rate:.4g}" for row in rows])
     yield _Column(("up to", unit), [_upper(row) for row in rows], rank=3)
     if plan.target_rate is not None:
         yield _Column(("repli-", "cas"), [str(row.num_replicas) for row in rows])
-        yield _Column(("GPUs",), [str(row.num_gpus) for row in rows])
+        yield _Column(("GPUs",), [str(row.num_gpus) for row in rows], rank=4)
         yield _Column(("USD", "per h"), [_usd(row.usd_per_hour) for row in rows])
         millions = [_usd(row.usd_per_million_output_tokens) for row in rows]
         yield _Column(("USD per", "M out-", "put tok"), millions, rank=1)
         yield _Column(("head-", "room"), [_percent(row.headroom_frac) for row in rows], rank=2)
     else:
         yield _Column(("USD", "per h"), [_usd(row.usd_per_replica_hour) for row in rows])
-    yield _Column(("tok/s", "per", "user"), [_whole(row.tokens_per_s_per_user) for row in rows])
+    per_user = [_whole(row.tokens_per_s_per_user) for row in rows]
+    yield _Column(("tok/s", "per", "user"), per_user, rank=5)
     per_gpu = [_whole(row.tokens_per_s_per_gpu) for row in rows]
     yield _Column(("tok/s", "per", "GPU"), per_gpu, rank=0)
-    for limit in plan.limits:
+    for number, limit in enumerate(plan.limits):
         header = (*limit.short().split(), "" if limit.is_goodput else "ms")
-        yield _Column(header, [_reached(row, limit) for row in rows])
+        yield _Column(header, [_reached(row, limit) for row in rows], rank=100 - number)
     yield _Column(("binds first",), [row.binds for row in rows], is_left=True)
 
 
