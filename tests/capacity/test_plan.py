@@ -80,7 +80,11 @@ def planned(
 ) -> Plan:
     with ResultStore(store) as opened:
         planner = Planner(
-            parse_slo(slo), opened, Backend(), PlanSettings(most_requests=most), counter
+            parse_slo(slo),
+            opened,
+            Backend(),
+            PlanSettings(most_requests=most, tolerance=0.1),
+            counter,
         )
         return planner.run(candidates, target, verify=verify)
 
@@ -509,7 +513,7 @@ def chat() -> Plan:
         {"model": "llama-3.1-8b-instruct", "workload": {"preset": "chatbot"}},
         {"hardware": ["H100", "L40S"], "engine.max_num_seqs": [512]},
         slo="p95_itl_ms:50",
-        settings=PlanSettings(most_requests=2500, tolerance=0.06),
+        settings=PlanSettings(most_requests=1000, tolerance=0.1),
         num_jobs=1,
     )
 

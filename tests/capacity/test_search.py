@@ -22,7 +22,7 @@ from blis_sim.capacity.slo import Limit
 from .queues import md1, md1_rate_of_mean, md1_rate_of_share
 
 NUM_EXAMPLES = int(os.environ.get("BLIS_SEARCH_EXAMPLES", "200"))
-NUM_SEEDS = int(os.environ.get("BLIS_SEARCH_SEEDS", "20"))
+NUM_SEEDS = int(os.environ.get("BLIS_SEARCH_SEEDS", "14"))
 MOST = 12
 TOLERANCE = 0.03
 
