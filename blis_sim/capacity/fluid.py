@@ -84,10 +84,16 @@ def _point(deployed: Deployed, flow: Flow, number: int, new_tokens: float) -> Fl
     return FluidPoint(number, rate, step_us / US_PER_MS)
 
 
+def busiest(deployed: Deployed, flow: Flow, itl_limit_ms: float) -> FluidPoint | None:
+    """Return the steady state of the highest rate whose steps keep a limit; None: none does."""
+    points = (each for each in fluid_points(deployed, flow) if each.step_ms <= itl_limit_ms)
+    return max(points, key=lambda point: point.rate, default=None)
+
+
 def highest_fluid_rate(deployed: Deployed, flow: Flow, itl_limit_ms: float) -> float:
     """Return the highest rate of a steady state whose steps keep a limit; 0 when none does."""
-    points = [each for each in fluid_points(deployed, flow) if each.step_ms <= itl_limit_ms]
-    return max((each.rate for each in points), default=0.0)
+    point = busiest(deployed, flow, itl_limit_ms)
+    return 0.0 if point is None else point.rate
 
 
 def least_step_ms(deployed: Deployed) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blis_sim.capacity.candidate import CandidatePlan, PlanCandidate
-from blis_sim.capacity.fluid import Flow, highest_fluid_rate, least_step_ms, lone_request_s
+from blis_sim.capacity.fluid import Flow, busiest, least_step_ms, lone_request_s
 from blis_sim.capacity.plan_load import PlanLoad, at_rate, look_at
 from blis_sim.capacity.search import FoundRate, Measurement, Probe, RateSearch, Verdict
 from blis_sim.capacity.slo import Limit
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _WARM_UP, _END = 0.25, 0.97
 """Parts of the time in which requests arrive between which figures count."""
 _NUM_SLICES = 20
-_LIFETIMES = 10.0
-"""A probe lasts so many mean lifetimes of a request."""
+_LIFETIMES = 16.0
+"""A probe lasts so many mean lifetimes of a request: its warm-up four of them."""
 _TYPICAL = Flow(512, 512, 256)
 """The load as long as nothing is known about it."""
 _FEW = 0.05
@@ -305,17 +305,22 @@ class CandidateSearch:
             hit = metrics.get("prefix_hit_rate") or 0.0
             output = max((metrics.get("total_output_tokens") or 0) / completed, 1.0)
             self.flow = Flow(prompt, max(prompt * (1 - hit), 1.0), output)
-            guess = highest_fluid_rate(self.deployed, self.flow, self._itl_limit_ms())
-            if guess > 0:
-                guess *= _BELOW * self._num_engines / rounds
+            point = busiest(self.deployed, self.flow, self._itl_limit_ms())
+            if point is not None:
+                guess = _BELOW * self._num_engines * point.rate / rounds
                 self._search.guess = max(guess, 2 * self._search.lowest)
-        # Waiting is no part of it: that is longest where an engine is nearly saturated.
+                # A busy engine takes longer than the idle one of the first probe.
+                self._last_at_least(rounds * output * point.step_ms / 1000)
+        # Waiting is no part of a lifetime: that is longest where an engine is nearly saturated.
         served_ms = (metrics.get("mean_e2el_ms") or 0.0) - (metrics.get("mean_queue_ms") or 0.0)
-        lifetime_s = rounds * max(served_ms, 0.0) / 1000
         if not outcome.is_saturated:
-            # Twice an idle engine's: a busy one takes longer.
-            wanted = _LIFETIMES * (self.load.thinking_s + lifetime_s * (2 if is_first else 1))
-            self._search.least_duration_s = max(self._search.least_duration_s, wanted)
+            self._last_at_least(rounds * max(served_ms, 0.0) / 1000)
+
+    def _last_at_least(self, lifetime_s: float) -> None:
+        """Let probes last many times as long as a request, or a conversation, does."""
+        assert self._search is not None
+        wanted_s = _LIFETIMES * (self.load.thinking_s + lifetime_s)
+        self._search.least_duration_s = max(self._search.least_duration_s, wanted_s)
 
     def _itl_limit_ms(self) -> float:
         tags = {"itl", "tpot"}

@@ -21,6 +21,8 @@ _FIRST = 20.0
 """First guess over the lowest rate where nothing is known."""
 _RESERVED = 4
 """Probes left for full ones at least."""
+_ENOUGH = 0.9
+"""Part of the requests that a full probe should have which it must have."""
 _EDGE = 0.12
 """Part of a bracket next to its ends in which no probe is made."""
 _MOST_STEP, _LAST_STEP = 3.0, 1.5
@@ -119,9 +121,8 @@ class RateSearch:
         self.least_duration_s = 0.0
         self.measurements: list[Measurement] = []
         self._idle: list[Measurement] = []
-        self._short: list[Measurement] = []
-        self._full: list[Measurement] = []
-        self._asked: list[Measurement] = self._idle
+        self._probes: list[Measurement] = []
+        """All but the idle ones."""
 
     # -- what is asked --------------------------------------------------------
 
@@ -134,11 +135,7 @@ class RateSearch:
             return self._next_idle()
         rate = self._next_coarse(left)
         if rate is not None:
-            probe = Probe(rate, self._num_requests(rate, self.least_requests))
-            is_short = probe.num_requests < self._num_requests(rate, self.most_requests)
-            self._asked = self._short if is_short else self._full
-            return probe
-        self._asked = self._full
+            return Probe(rate, self._num_requests(rate, self.least_requests))
         rate = self._next_full(left)
         if rate is None or any(abs(rate / m.probe.rate - 1) < _SAME for m in self._full):
             return None
@@ -146,11 +143,20 @@ class RateSearch:
 
     def tell(self, measurement: Measurement) -> None:
         """Take note of what the probe asked for last showed."""
-        self._asked.append(measurement)
+        is_idle = measurement.probe.rate == self.lowest and not self._probes
+        (self._idle if is_idle else self._probes).append(measurement)
         self.measurements.append(measurement)
 
     def _num_requests(self, rate: float, least: int) -> int:
         return min(max(least, math.ceil(rate * self.least_duration_s)), self.available)
+
+    @property
+    def _full(self) -> list[Measurement]:
+        """Probes that are as long as is known by now that they must be."""
+        return [m for m in self._probes if self._is_full(m.probe)]
+
+    def _is_full(self, probe: Probe) -> bool:
+        return probe.num_requests >= _ENOUGH * self._num_requests(probe.rate, self.most_requests)
 
     def _next_idle(self) -> Probe | None:
         """Return a probe at the lowest rate, None when it is sure that nothing keeps the limits.
@@ -170,7 +176,7 @@ class RateSearch:
         if left <= min(_RESERVED, self.max_simulations // 2):
             return None
         kept, missed = self._seeming()
-        growing = math.pow(_STEP, 2.0 ** (len(self._short) + len(self._full) - 1))
+        growing = math.pow(_STEP, 2.0 ** (len(self._probes) - 1))
         if kept is not None and missed is not None:
             is_narrow = missed.probe.rate / kept.probe.rate <= _COARSE
             return None if is_narrow else _between(kept, missed)
@@ -183,9 +189,8 @@ class RateSearch:
 
     def _seeming(self) -> tuple[Measurement | None, Measurement | None]:
         """Return the highest rate that seems kept and the lowest that does not."""
-        probes = [*self._short, *self._full]
-        kept = max((m for m in probes if m.seems_kept), key=_at, default=None)
-        missed = min((m for m in probes if not m.seems_kept), key=_at, default=None)
+        kept = max((m for m in self._probes if m.seems_kept), key=_at, default=None)
+        missed = min((m for m in self._probes if not m.seems_kept), key=_at, default=None)
         return kept, missed
 
     def _next_full(self, left: int) -> float | None:
@@ -224,12 +229,16 @@ class RateSearch:
         """Return a rate below all full probes that may be surely kept.
 
         Steps grow from one to the next: margins may change very little where few requests come
-        near a limit.
+        near a limit. The first is no longer than half way to what a short probe was sure of.
         """
         full = sorted(self._full, key=_at)
         step = self._step(full, SURE + _SAFE) * 2 ** max(0, len(full) - 2)
         step = min(max(step, math.log(_LAST_STEP if is_last else 1)), math.log(_MOST_STEP))
-        rate = full[0].probe.rate * math.exp(-step)
+        edge = full[0]
+        rate = edge.probe.rate * math.exp(-step)
+        hint = max((m for m in self._probes if _is_hint(m, edge)), key=_at, default=None)
+        if len(full) == 1 and hint is not None:
+            rate = max(rate, _between(hint, edge))
         return rate if rate > self.lowest else None
 
     def _above(self) -> float:
@@ -241,7 +250,7 @@ class RateSearch:
     def _step(self, full: Sequence[Measurement], margin: float) -> float:
         """Return how far in logarithms a margin lies beyond the first of some probes."""
         slope = _USUAL_SLOPE
-        if len(full) > 1:
+        if len(full) > 1 and abs(full[0].margin) < MOST_MARGIN:
             run = abs(math.log(full[1].probe.rate / full[0].probe.rate))
             rise = abs(full[1].margin - full[0].margin)
             slope = max(rise / run, _LEAST_SLOPE) if run > 0 and rise < MOST_MARGIN else slope
@@ -262,7 +271,7 @@ class RateSearch:
         kept = max(sure, key=_at, default=None)
         if missed is None:
             low = 0.0 if kept is None else kept.probe.rate
-            short = [m for m in self._short if _is_surely_missed(m)]
+            short = [m for m in self._probes if _is_surely_missed(m)]
             missed = min((m for m in short if m.probe.rate > low), key=_at, default=None)
         return kept, missed
 
@@ -289,6 +298,11 @@ class RateSearch:
 
 def _at(measurement: Measurement) -> float:
     return measurement.probe.rate
+
+
+def _is_hint(short: Measurement, edge: Measurement) -> bool:
+    """Return whether a short probe was sure of what a full one may be, below another full one."""
+    return short.verdict is Verdict.KEPT and short.probe.rate < edge.probe.rate
 
 
 def _is_surely_missed(short: Measurement) -> bool:

@@ -254,24 +254,24 @@ def test_conversations_count_as_wholes() -> None:
 
 
 def test_thinking_is_part_of_a_conversation() -> None:
-    """A probe lasts ten conversations, or says what it would take."""
-    sessions = {"rounds": 5, "history": "none", "think_time_s": 10}
+    """A probe lasts sixteen conversations, or says what it would take."""
+    sessions = {"rounds": 2, "history": "none", "think_time_s": 10}
     load = {"prompt": 64, "output": 1, "sessions": sessions}
     search = make_search("mean_ttft_ms:100", make_scenario(workload=load), most=1000)
-    assert search.load.thinking_s == pytest.approx(40)
+    assert search.load.thinking_s == pytest.approx(10)
     for _ in range(3):
         point = search.ask()
         assert point is not None
         search.tell(simulate_point(point))
-    assert search.least_duration_s >= 400
+    assert search.least_duration_s >= 16 * 10
     for probe, outcome in list(search.outcomes.items())[1:]:
-        assert probe.num_requests / probe.rate >= 400
-        assert outcome.num_requests == 5 * probe.num_requests
+        assert probe.num_requests / probe.rate >= 16 * 10
+        assert outcome.num_requests == 2 * probe.num_requests
     sessions["think_time_s"] = 3600
     slow = make_search("mean_ttft_ms:100", make_scenario(workload=load))
     plan = searched(slow)
     assert plan.rate == 0
-    assert "conversations last 144" in plan.reason
+    assert "conversations last 36" in plan.reason
     assert "give --max-requests" in plan.reason
 
 

@@ -281,6 +281,26 @@ def test_a_probe_lasts_as_long_as_asked() -> None:
     assert found.at_rate.probe.num_requests == math.ceil(6 * found.rate) > 16_000
 
 
+def test_probes_that_turn_out_to_be_too_short_do_not_count() -> None:
+    """Requests live longer at work than was known: what was seen before is a hint alone.
+
+    Until a busy probe, short runs keep the limit at rates that long ones miss.
+    """
+    search = RateSearch(lowest=1.0, guess=150.0)
+
+    def threshold(probe: Probe) -> float:
+        return 100.0 if probe.num_requests >= 300 * probe.rate else 200.0
+
+    while (probe := search.ask()) is not None:
+        search.tell(measured([Figure(threshold(probe), "power")])(probe))
+        if len(search.measurements) == 6:
+            search.least_duration_s = 300.0
+    found = search.result()
+    assert found.rate <= 100 <= found.upper
+    assert found.at_rate is not None
+    assert found.at_rate.probe.num_requests >= 0.9 * 300 * found.rate
+
+
 def test_a_load_has_only_so_many_requests() -> None:
     """No probe asks for more, and the longest there is counts as full."""
     found = searched(measured([Figure(40.0, "power")]), guess=30.0, available=700)
