@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from blis_sim.capacity.search import SURE, FoundRate, Measurement, Probe, RateSearch, Verdict
 from blis_sim.capacity.slo import Limit
 
-from .queues import md1, md1_rate_of_mean, md1_rate_of_share
+from .queues import SERVICE_S, md1, md1_rate_of_mean, md1_rate_of_share
 
 NUM_EXAMPLES = int(os.environ.get("BLIS_SEARCH_EXAMPLES", "200"))
 NUM_SEEDS = int(os.environ.get("BLIS_SEARCH_SEEDS", "14"))
@@ -339,6 +339,19 @@ def test_the_truths_are_those_of_long_runs() -> None:
         measurement = md1(limit, 7)(Probe(truth, 400_000))
         assert abs(measurement.margins[limit.metric]) < 3.5, name
         assert measurement.ratio == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("load", "num", "least", "most"),
+    [(0.9, 16_000, 0, 0), (0.97, 16_000, 0, 1), (1.03, 16_000, 9, 10), (1.1, 3_000, 9, 10)],
+)
+def test_a_queue_beyond_its_capacity_is_saturated(
+    load: float, num: int, least: int, most: int
+) -> None:
+    """Of ten queues; one that is nearly full, and swings for that, is not."""
+    limit = Limit("p50_ttft_ms", 1e9)
+    probe = Probe(load / SERVICE_S, num)
+    assert least <= sum(md1(limit, seed)(probe).is_saturated for seed in range(10)) <= most
 
 
 @pytest.mark.parametrize("name", QUEUES)
