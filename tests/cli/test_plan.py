@@ -317,7 +317,6 @@ def test_the_guide_has_commands() -> None:
 def test_commands_of_the_guide_work(command: str, capsys: Capture) -> None:
     """Small: one job, few simulations, and nothing is kept."""
     Path("workloads").symlink_to(GUIDE.parents[1] / "workloads")
-    Path("prices.csv").write_text("gpu,usd_per_gpu_hour,as_of\nH100,2.10,2026-05\n")
     name, *arguments = shlex.split(command)
     assert name == "blis"
     if arguments[0] != "plan":
