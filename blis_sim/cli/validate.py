@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 HELP = "Simulate measured serving runs and compare."
 _MORE = """
+Without arguments the measurements that are shipped are compared: bench_data/serving/runs.csv.
+
 --runs takes a table with a row for each stage of a measured run, as docs/validation.md describes
 it, or BLIS's combined_ground_truth.json. Each experiment is simulated with its own deployment and
 load, and every row is compared; one that cannot be simulated has an error of 100 % and a reason.
@@ -91,11 +93,12 @@ def _run(typed: Sequence[Typed]) -> None:
     import typer
 
     from blis_sim.capacity.executor import default_jobs
+    from blis_sim.catalog.locate import shown_path
     from blis_sim.report.validate_json import validation_json
     from blis_sim.report.validate_table import render_validation
     from blis_sim.validation.validate import validate
 
-    options = own_options(typed)
+    options = _with_shipped(own_options(typed))
     settings = read_settings(options)
     settings.apply(typed)
     settings.build()  # what is wrong with the flags is wrong everywhere
@@ -113,7 +116,7 @@ def _run(typed: Sequence[Typed]) -> None:
             on_case=on_case,
         )
     asked = {
-        "runs": options.get("--runs"),
+        "runs": shown_path(options["--runs"]) if "--runs" in options else None,
         "requests": options.get("--requests"),
         "role": options.get("--role"),
         "num_seeds": num_seeds,
@@ -130,6 +133,17 @@ def _run(typed: Sequence[Typed]) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+def _with_shipped(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options that name the shipped runs where they name nothing to compare with."""
+    from blis_sim.validation.shipped import RUNS, shipped
+
+    if "--runs" in options or "--requests" in options:
+        return options
+    if "--quiet" not in options:
+        note(f"no --runs: the shipped measurements are compared, {RUNS}")
+    return {**options, "--runs": str(shipped(RUNS))}
+
+
 def _overrides(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what holds for all simulations: flags of a setting win over ``--set``."""
     flags = [f"{flag.path}={value}" for flag, _, value in typed if flag.path]
@@ -138,11 +152,6 @@ def _overrides(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[str,
 
 def _cases(options: Mapping[str, Any]) -> Iterator[Case]:
     """Yield what is simulated: all experiments of the table, and those served requests."""
-    if "--runs" not in options and "--requests" not in options:
-        raise ConfigError(
-            "blis validate must have something to compare with; got nothing; give --runs FILE or "
-            "--requests FILE"
-        )
     cases = _of_roles(_of_table(options), options)
     served = _located(options["--requests"]) if "--requests" in options else None
     names_them = served is not None and any(

@@ -50,8 +50,8 @@ class ValidatedRow:
     dataset, exp_id, stage, role, model, gpu, tp, load
         As they were written.
     in_flight : float or None
-        Requests in flight on average, by Little's law from the measured figures; None = not
-        known.
+        Requests in flight on average: the users of a closed loop, else by Little's law from
+        the measured figures; None = not known.
     metrics : mapping of str to Compared
         The figures that were measured, in the order of `FIGURES`.
     reason : str
@@ -184,8 +184,9 @@ def validated_row(case: Case, of: CaseRow, prediction: Prediction) -> ValidatedR
     notices = [*case.notices, *prediction.notices]
     if num_open:
         notices.append(f"{num_open:,} requests were not completed and do not count")
-    e2e_ms = measured.get("e2e_mean_ms")
-    is_known = of.rate_per_s is not None and e2e_ms is not None
+    e2e_ms, in_flight = measured.get("e2e_mean_ms"), of.in_flight
+    if in_flight is None and of.rate_per_s is not None and e2e_ms is not None:
+        in_flight = of.rate_per_s * e2e_ms / 1e3
     return ValidatedRow(
         dataset=case.dataset,
         exp_id=case.exp_id,
@@ -195,7 +196,7 @@ def validated_row(case: Case, of: CaseRow, prediction: Prediction) -> ValidatedR
         gpu=case.gpu,
         tp=case.tp,
         load=case.load,
-        in_flight=(of.rate_per_s or 0) * (e2e_ms or 0) / 1e3 if is_known else None,
+        in_flight=in_flight,
         metrics=metrics,
         reason=reason,
         latency_model=prediction.latency_model,

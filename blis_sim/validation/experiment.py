@@ -39,11 +39,14 @@ class CaseRow:
         Number of the stage, from 0; None = the whole run.
     rate_per_s : float or None
         Requests per second in that part; None = not known.
+    in_flight : float or None
+        Requests in flight where the load itself says so; None = it does not.
     """
 
     row: MeasuredRow
     scope: int | None = None
     rate_per_s: float | None = None
+    in_flight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,8 @@ def case_of(record: RunRecord) -> Case:
 
 def _case_row(record: RunRecord, row: MeasuredRow) -> CaseRow:
     rates, durations_s = record.stage_rates, record.stage_durations_s
+    if record.concurrency is not None:
+        return CaseRow(row, in_flight=float(record.concurrency))
     if not rates:
         return CaseRow(row)
     if row.is_whole_run:
@@ -170,11 +175,17 @@ def engine_settings(record: RunRecord) -> dict[str, Any]:
         "max_num_batched_tokens": record.max_num_batched_tokens,
         "enable_prefix_caching": record.prefix_caching,
         "num_gpu_blocks_override": record.num_kv_blocks,
+        "kv_cache_dtype": record.kv_cache_dtype,
+        "async_scheduling": _switch(record.async_scheduling),
         **weight_settings(record.model, record.precision),
     }
     if record.num_kv_blocks is None:  # with so many blocks the memory decides nothing
         given["gpu_memory_utilization"] = record.gpu_memory_utilization
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _switch(is_on: bool | None) -> str | None:
+    return None if is_on is None else "on" if is_on else "off"
 
 
 def engine_version(engine: str | None) -> str | None:
@@ -229,7 +240,13 @@ def weight_settings(model: str, precision: str | None) -> dict[str, Any]:
 
 
 def load_settings(record: RunRecord) -> dict[str, Any]:
-    """Return the load: stages with exactly rate x time requests, and what they say."""
+    """Return the load: stages with exactly rate x time requests, or users, and what they say."""
+    if record.concurrency is not None:
+        return {
+            "arrivals": {"process": "closed_loop", "num_users": record.concurrency},
+            "num_requests": record.concurrency * record.requests_per_user,
+            **_contents(record),
+        }
     stages = [
         {"rate": rate, "duration_s": duration_s}
         for rate, duration_s in zip(record.stage_rates, record.stage_durations_s, strict=True)
@@ -246,8 +263,11 @@ def load_settings(record: RunRecord) -> dict[str, Any]:
 
 
 def _contents(record: RunRecord) -> dict[str, Any]:
-    prompt = _prompt(record)
     output = round(record.output_tokens or 0)
+    if record.range_ratio is not None:
+        lengths = {"prompt": round(record.prompt_tokens or 0), "output": output}
+        return {name: _up_to(length, record.range_ratio) for name, length in lengths.items()}
+    prompt = _prompt(record)
     if record.prompt_pool:
         groups = max(record.prefix_groups, 1)
         pool = {
@@ -267,6 +287,10 @@ def _contents(record: RunRecord) -> dict[str, Any]:
             "num_prefix_groups": max(record.prefix_groups, 1),
         }
     return {"prompt": prompt, "output": output, **shared}
+
+
+def _up_to(longest: int, ratio: float) -> dict[str, Any]:
+    return {"kind": "uniform", "min": max(int(longest * ratio), 1), "max": longest}
 
 
 def _prompt(record: RunRecord) -> dict[str, Any]:

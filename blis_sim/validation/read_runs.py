@@ -21,6 +21,7 @@ PRECISIONS = (
 _DECIMAL = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WHOLE = re.compile(r"[0-9]{1,9}(\.0*)?")
 _STAGE = re.compile(r"-1|[0-9]{1,6}")
+_NAME_ALONE = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")
 _BETWEEN_PARTS = re.compile(r"[|;,\s]+")
 
 Cell = Callable[[CsvRow, str], Any]
@@ -151,6 +152,20 @@ def _share(row: CsvRow, column: str) -> float:
     return value
 
 
+def _ratio(row: CsvRow, column: str) -> float:
+    value = _decimal(row.values[column])
+    if not value or value > 1:
+        raise row.error(column, "a share of the lengths > 0 and <= 1")
+    return value
+
+
+def _kv_cache_dtype(row: CsvRow, column: str) -> str:
+    word = row.values[column].lower()
+    if word not in {"auto", "fp8"}:
+        raise row.error(column, "auto or fp8")
+    return word
+
+
 def _precision(row: CsvRow, column: str) -> str:
     word = row.values[column].upper()
     if word not in PRECISIONS:
@@ -159,7 +174,9 @@ def _precision(row: CsvRow, column: str) -> str:
 
 
 def _engine(row: CsvRow, column: str) -> str:
-    if not re.search(r"[0-9]+\.[0-9]+", row.values[column]):
+    text = row.values[column]
+    is_other = _NAME_ALONE.fullmatch(text) and text.lower() != "vllm"  # of which none matters
+    if not is_other and not re.search(r"[0-9]+\.[0-9]+", text):
         raise row.error(column, "an engine with its version, such as vLLM v0.15.1")
     return row.values[column]
 
@@ -227,6 +244,11 @@ _SETTINGS: dict[str, Cell] = {
     "stage_gap_s": _from_0("s"),
     "prompt_mix": _mix,
     "requests_file": _file,
+    "concurrency": _whole(1, "users"),
+    "requests_per_user": _whole(1, "requests"),
+    "range_ratio": _ratio,
+    "kv_cache_dtype": _kv_cache_dtype,
+    "async_scheduling": _switch,
 }
 _REQUIRED = ("dataset", "exp_id", "stage", "model", "gpu", "tp")
 _MEASURED: Mapping[str, str] = {
@@ -242,8 +264,8 @@ _COUNTED: dict[str, Cell] = {"n_requests": _whole(1, "requests"), "makespan_s": 
 def _check(row: CsvRow, record: RunRecord) -> None:
     """Check what the cells of an experiment demand of one another."""
     if record.requests_file is None:
-        if not record.stage_rates:
-            raise row.error("stage_rates", "given, or requests_file")
+        if not record.stage_rates and record.concurrency is None:
+            raise row.error("stage_rates", "given, or concurrency or requests_file")
         if record.prompt_tokens is None and not record.prompt_mix:
             raise row.error("prompt_tokens", "given, or prompt_mix or requests_file")
         if record.output_tokens is None:
@@ -252,8 +274,23 @@ def _check(row: CsvRow, record: RunRecord) -> None:
         raise row.error("stage_rates", "empty with requests_file, which has the arrivals")
     if len(record.stage_rates) != len(record.stage_durations_s):
         raise row.error("stage_durations_s", f"{len(record.stage_rates)} numbers, one a rate")
+    _check_users(row, record)
     _check_stage(row, record, record)
     _check_prompts(row, record)
+
+
+def _check_users(row: CsvRow, record: RunRecord) -> None:
+    if record.concurrency is None:
+        if row.values.get("requests_per_user"):
+            raise row.error("requests_per_user", "empty without concurrency")
+    else:
+        for name in ("stage_rates", "stage_gap_s", "client_cap", "requests_file"):
+            if row.values.get(name):
+                raise row.error(name, "empty with concurrency: answers decide when users send")
+    if record.range_ratio is not None:
+        for name in ("prompt_mix", "prompt_pool", "system_prompt_tokens", "requests_file"):
+            if getattr(record, name):
+                raise row.error("range_ratio", f"empty with {name}")
 
 
 def _check_prompts(row: CsvRow, record: RunRecord) -> None:

@@ -79,6 +79,17 @@ class RunRecord:
         Only requests sent from then on count.
     requests_file : Path or None
         The arrivals themselves.
+    concurrency : int or None
+        So many users each have one request open, instead of stages.
+    requests_per_user : int
+        How many each of them sends, one after the other.
+    range_ratio : float or None
+        Lengths are drawn evenly from this share of ``prompt_tokens`` and ``output_tokens`` up
+        to them; None = they are means.
+    kv_cache_dtype : str or None
+        ``auto`` or ``fp8``.
+    async_scheduling : bool or None
+        Whether it was on; None = as in that version of the engine.
     rows : tuple of MeasuredRow
         What was measured.
     source : str
@@ -114,5 +125,10 @@ class RunRecord:
     stage_gap_s: float | None = None
     prompt_mix: tuple[tuple[int, float], ...] = ()
     requests_file: Path | None = None
+    concurrency: int | None = None
+    requests_per_user: int = 10
+    range_ratio: float | None = None
+    kv_cache_dtype: str | None = None
+    async_scheduling: bool | None = None
     rows: tuple[MeasuredRow, ...] = field(default=())
     source: str = ""

@@ -166,7 +166,6 @@ def test_nothing_that_could_be_simulated_is_a_failure(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "must have something to compare with; got nothing; give --runs FILE or"),
         (["--runs", "x.csv"], "x.csv must be a readable CSV file; got: No such file"),
         (["--runs", "x.json"], "x.json must be a readable UTF-8 JSON file"),
         (["--runs", "runs.csv", "--role", "test"], "--role must be of roles in the table (dev"),
@@ -228,6 +227,42 @@ def test_requests_that_the_table_names(capsys: pytest.CaptureFixture[str]) -> No
     assert len(alone["requests"]) == 1
     both = validated(capsys, "--runs", "runs.csv", "--requests", "r.jsonl")
     assert both["requests"] == alone["requests"]
+
+
+# -- what is shipped ----------------------------------------------------------
+
+
+def test_without_arguments_the_shipped_runs_are_compared(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From any folder, rows of licensed sources only; it is said which file."""
+    assert main(["validate", *SET, "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert "the shipped measurements are compared, bench_data/serving/runs.csv" in captured.err
+    document = json.loads(captured.out)
+    assert document["asked"]["runs"] == "bench_data/serving/runs.csv"
+    assert document["num_not_simulated"] == 0
+    datasets = [each["dataset"] for each in document["experiments"]]
+    assert datasets == ["kubecon_h100"] * 3 + ["llmservingsim_bench"]
+    (served_requests,) = document["requests"]
+    assert served_requests["num_completed"] == 300
+    assert "roles in the table (dev)" in refusal(capsys, "validate", "--role", "x", "--quiet")
+
+
+def test_the_shipped_runs_are_the_published_ones() -> None:
+    """Cell by cell, but for means of requests that the file has one by one."""
+    from blis_sim.validation.read_runs import read_runs
+    from blis_sim.validation.shipped import RUNS, shipped
+
+    published = DOCS.parents[2] / "shared/data/measured/serving_runs.csv"
+    if not published.is_file():
+        pytest.skip(f"{published} is not there")
+    named = {(r.dataset, r.exp_id): r for r in read_runs(published)}
+    for record in read_runs(shipped(RUNS)):
+        other = named[record.dataset, record.exp_id]
+        for name in ("model", "gpu", "tp", "engine", "stage_rates", "prompt_tokens"):
+            assert getattr(record, name) == getattr(other, name)
+        assert [r.measured for r in record.rows] == [r.measured for r in other.rows]
 
 
 # -- the shipped example --------------------------------------------------

@@ -18,7 +18,7 @@ HEADER = (
     "workload,prompt_pool,prefix_groups,system_prompt_tokens,prompt_tokens,output_tokens,"
     "stage_rates,stage_durations_s,ttft_mean_ms,ttft_p99_ms,tpot_mean_ms,e2e_mean_ms,"
     "e2e_p99_ms,note,client_cap,n_requests,makespan_s,measure_from_s,stage_gap_s,prompt_mix,"
-    "requests_file"
+    "requests_file,concurrency,requests_per_user,range_ratio,kv_cache_dtype,async_scheduling"
 )
 COLUMNS = HEADER.split(",")
 """Of the published table, in its order."""

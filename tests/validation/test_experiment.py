@@ -216,6 +216,43 @@ def test_a_cap_holds_back_what_is_due(tmp_path: Path) -> None:
     assert (begin[2:] >= end[:-2]).all()
 
 
+def test_users_send_one_request_after_the_other(tmp_path: Path) -> None:
+    """As many at once as there are users, from the start to the last round."""
+    cells = {"concurrency": 3, "stage_rates": "", "stage_durations_s": "", "requests_per_user": 4}
+    columns = simulated(tmp_path, **cells)
+    assert len(columns.arrival_us) == 12
+    assert (columns.arrival_us[:3] == 0).all()
+    sent, done = np.sort(columns.arrival_us), np.sort(columns.last_token_us)
+    assert (sent[3:] >= done[: len(sent) - 3]).all()
+    (case,) = cases(tmp_path, row(**cells))
+    assert case.rows[0].in_flight == 3
+    (case,) = cases(tmp_path, row(**cells | {"requests_per_user": ""}))
+    assert case.settings["workload"]["num_requests"] == 30
+
+
+def test_lengths_up_to_a_range(tmp_path: Path) -> None:
+    """Prompts and answers are drawn from a share of their length up to it."""
+    columns = simulated(
+        tmp_path,
+        concurrency=20,
+        stage_rates="",
+        stage_durations_s="",
+        range_ratio=0.8,
+        output_tokens=50,
+    )
+    for tokens, longest in ((columns.prompt_tokens, 100), (columns.output_tokens, 50)):
+        assert 0.8 * longest <= tokens.min() < 0.85 * longest
+        assert 0.95 * longest < tokens.max() <= longest
+
+
+def test_precision_of_the_cache_and_order_of_batches(tmp_path: Path) -> None:
+    """The table may say what the version alone does not."""
+    made = scenario(tmp_path, kv_cache_dtype="fp8", engine="vLLM 0.11.0", async_scheduling=1)
+    assert made.engine.kv_cache_dtype == "fp8"
+    assert resolved(tmp_path, engine="vLLM 0.11.0", async_scheduling=1).engine.async_scheduling
+    assert not resolved(tmp_path, engine="vLLM 0.11.0").engine.async_scheduling
+
+
 def test_requests_of_a_file(tmp_path: Path) -> None:
     """They arrive as they entered the engine, with their lengths."""
     write_requests(tmp_path / "r.jsonl", [served(n) for n in range(3)])

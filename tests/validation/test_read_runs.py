@@ -124,7 +124,13 @@ BAD = {
     "prompt_mix": ["256", "256:0.5|x:0.5", "256:0", "0:1", "1:2:3"],
     "system_prompt_tokens": ["100"],
     "prefix_groups": ["3"],
+    "concurrency": ["0", "4.5"],
+    "requests_per_user": ["0", "3"],  # without users
+    "range_ratio": ["0", "1.1", "x"],
+    "kv_cache_dtype": ["fp4"],
+    "async_scheduling": ["on"],
 }
+USERS = {"concurrency": 4, "stage_rates": "", "stage_durations_s": ""}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +141,32 @@ def test_a_bad_cell_is_an_error_with_its_place(tmp_path: Path, column: str, cell
     named = "system_prompt_tokens" if column == "prefix_groups" else column
     with pytest.raises(CatalogError, match=rf"runs\.csv:3:{named} must be .*; got "):
         records(tmp_path, row(), row(exp_id="b", **{column: cell}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "place"),
+    [
+        ({"concurrency": 4}, "stage_rates must be empty with concurrency"),
+        (USERS | {"client_cap": 4}, "client_cap must be empty with concurrency"),
+        (USERS | {"requests_file": "r.jsonl"}, "requests_file must be empty with concurrency"),
+        (USERS | {"stage": 0}, "stage must be -1"),
+        (USERS | {"prompt_tokens": ""}, "prompt_tokens must be given"),
+        (
+            USERS | {"range_ratio": 0.8, "prompt_mix": "9:1"},
+            "range_ratio must be empty with prompt_mix",
+        ),
+        (
+            {"stage_rates": "", "stage_durations_s": ""},
+            "stage_rates must be given, or c",
+        ),
+    ],
+)
+def test_users_and_ranges_go_with_some_cells_only(
+    tmp_path: Path, cells: dict[str, object], place: str
+) -> None:
+    """A closed loop has no rates; a range is of plain lengths."""
+    with pytest.raises(CatalogError, match=rf"runs\.csv:2:{place}"):
+        records(tmp_path, row(**cells))
 
 
 @pytest.mark.parametrize("column", ["dataset", "exp_id", "stage", "model", "gpu", "tp"])
