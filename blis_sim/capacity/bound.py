@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from blis_sim.engine.limits import truncation_of
 from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, peak_flops_per_us
 from blis_sim.latency.roofline_v2.model import RooflineV2Model
 from blis_sim.transformer.forward_pass import ForwardPass
@@ -62,6 +63,7 @@ def _times(deployed: Deployed, num_decodes: int, new: int, context: int) -> dict
         settings.tensor_parallel_size,
         kv_cache_dtype=settings.kv_cache_dtype,
         has_fp8=deployed.gpu.fp8_tflops_dense is not None,
+        truncation=truncation_of(deployed.spec, settings),
     )
     timer = model.timer if isinstance(model, RooflineV2Model) else None
     times = {"compute": 0.0, "bandwidth": 0.0, "interconnect": 0.0}

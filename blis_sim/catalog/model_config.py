@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from blis_sim.catalog.config_reader import ConfigReader
@@ -77,6 +78,32 @@ def model_spec_from_config(config: Mapping[str, Any], name: str, source: str) ->
         mla=mla,
         num_vision_parameters=_num_vision_parameters(config.get("vision_config")),
     )
+
+
+def with_sampling(spec: ModelSpec, config: Mapping[str, Any], source: str) -> ModelSpec:
+    """Return the model with the top-k and top-p of a ``generation_config.json``.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    config
+        The parsed file; ``top_k`` and ``top_p`` are read. A top-k of 0 or -1 keeps all tokens.
+    source
+        The file, for messages.
+
+    Raises
+    ------
+    CatalogError
+        A value is not of its type, or out of range.
+    """
+    top_k, top_p = config.get("top_k"), config.get("top_p")
+    top_k, top_p = 0 if top_k is None else top_k, 1.0 if top_p is None else top_p
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < -1:
+        raise CatalogError(f"{source}: top_k must be an integer >= -1; got {top_k!r}")
+    if isinstance(top_p, bool) or not isinstance(top_p, int | float) or not 0 < top_p <= 1:
+        raise CatalogError(f"{source}: top_p must be a number above 0, at most 1; got {top_p!r}")
+    return replace(spec, default_top_k=max(top_k, 0), default_top_p=float(top_p))
 
 
 def _head_dim(reader: ConfigReader, heads: int, mla: MlaSpec | None) -> int:

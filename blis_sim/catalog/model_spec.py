@@ -109,6 +109,9 @@ class ModelSpec:
     num_vision_parameters
         Parameters of the vision tower as far as the config describes it (projectors, about
         0.1 % of the model, are left out); 0 = text only.
+    default_top_k, default_top_p
+        How the checkpoint's ``generation_config.json`` wants it sampled; 0 and 1 = from all
+        tokens.
     """
 
     name: str
@@ -133,6 +136,8 @@ class ModelSpec:
     moe: MoeSpec | None = None
     mla: MlaSpec | None = None
     num_vision_parameters: int = 0
+    default_top_k: int = 0
+    default_top_p: float = 1.0
 
     @property
     def dtype_bytes(self) -> int:

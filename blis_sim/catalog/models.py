@@ -10,13 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from blis_sim.catalog.model_config import model_spec_from_config
+from blis_sim.catalog.model_config import model_spec_from_config, with_sampling
 from blis_sim.catalog.model_spec import ModelSpec
 from blis_sim.catalog.names import NameIndex, normalize_name, short_name
 from blis_sim.catalog.paths import configs_dir, read_shipped_yaml
 from blis_sim.errors import CatalogError
 
 CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
 _INDEX_FILE = "index.yaml"
 _REMEDY = "or give the folder of its config.json with --model-config-folder"
 
@@ -150,7 +151,8 @@ def load_model(name: str, folder: Path | None = None) -> ModelSpec:
         Any spelling ``resolve_model_name`` knows; with ``folder`` any name. A name that the
         catalog does not know may be a path to a local folder or file.
     folder
-        Folder with a ``config.json`` (or that file itself); it wins over the shipped one.
+        Folder with a ``config.json`` (or that file itself); it wins over the shipped one. A
+        ``generation_config.json`` beside it says how the model is sampled.
 
     Raises
     ------
@@ -164,10 +166,13 @@ def load_model(name: str, folder: Path | None = None) -> ModelSpec:
         name = (folder.parent if folder.is_file() else folder).resolve().name
     if folder is not None:
         path = _config_path(folder)
-        return model_spec_from_config(_read_json(path), index.find(name) or name, str(path))
-    long_name = index.resolve(name, _REMEDY)
-    path = models_dir() / _entry_of(long_name, entries).folder / CONFIG_FILE
-    return model_spec_from_config(_read_json(path), long_name, str(path))
+        long_name = index.find(name) or name
+    else:
+        long_name = index.resolve(name, _REMEDY)
+        path = models_dir() / _entry_of(long_name, entries).folder / CONFIG_FILE
+    spec = model_spec_from_config(_read_json(path), long_name, str(path))
+    beside = path.with_name(GENERATION_FILE)
+    return with_sampling(spec, _read_json(beside), str(beside)) if beside.is_file() else spec
 
 
 def is_local_model(name: str) -> bool:

@@ -53,6 +53,9 @@ class EngineSettings(Section):
     """Type of unquantised weights and activations; auto = as in the model's config."""
     quantization: Literal["fp8", "int8", "int4", "awq", "gptq"] | None = None
     """Weight quantisation; None = as in the model's config."""
+    generation_config: Literal["auto", "vllm"] = "auto"
+    """How tokens are sampled: auto = as the checkpoint's generation_config.json says, vllm =
+    from all tokens."""
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     long_prefill_token_threshold: int = Field(default=0, ge=0)

@@ -13,11 +13,17 @@ from blis_sim.catalog.gpus import GpuSpec
 from blis_sim.catalog.model_spec import ModelSpec
 from blis_sim.config.engine import EngineSettings
 from blis_sim.errors import ConfigError
+from blis_sim.transformer.kernels import TruncationMethod
 
 ASYNC_SINCE = (0, 14)
 """First release that fixes the next batch while a step runs."""
 RESERVE_SINCE = (0, 19)
 """First release that admits only what fits as a whole."""
+
+SEARCH_SINCE = (0, 17)
+"""First release whose sampler searches what top-p keeps instead of sorting (pull request 33538)."""
+FUSED_SINCE = (0, 21)
+"""First release whose sampler draws without masking first (pull request 40376)."""
 
 _LARGE_MEMORY_GIB = 70.0
 
@@ -59,6 +65,21 @@ def engine_release(version: str) -> tuple[int, int]:
             f"got {version!r}"
         )
     return int(match[1]), int(match[2])
+
+
+def truncation_of(spec: ModelSpec, settings: EngineSettings) -> TruncationMethod:
+    """Return how the engine's sampler applies the default top-k and top-p of a model.
+
+    Raises
+    ------
+    ConfigError
+        The engine's version has no ``major.minor``.
+    """
+    release = engine_release(settings.version)
+    samples_from_all = spec.default_top_k == 0 and spec.default_top_p == 1
+    if samples_from_all or settings.generation_config == "vllm" or release >= FUSED_SINCE:
+        return TruncationMethod.NONE
+    return TruncationMethod.SEARCH if release >= SEARCH_SINCE else TruncationMethod.SORT
 
 
 def default_limits(profile: str, gpu: GpuSpec) -> tuple[int, int]:

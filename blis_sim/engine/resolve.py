@@ -24,6 +24,7 @@ from blis_sim.engine.limits import (
     engine_release,
     longest_sequence,
     sequence_in_pool,
+    truncation_of,
 )
 from blis_sim.engine.resolved import Deployed, Resolved
 from blis_sim.engine.simulation import EngineConfig
@@ -100,6 +101,7 @@ def _deployment(scenario: Scenario) -> Deployment:
         engine_version=plain_version(engine.version) if is_version_given else None,
         is_as_published=spec == published,
         kv_cache_dtype=engine.kv_cache_dtype,
+        truncation=truncation_of(spec, engine),
     )
 
 

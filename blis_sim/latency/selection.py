@@ -17,6 +17,7 @@ from blis_sim.config.latency import LatencyModelName, LatencySettings
 from blis_sim.errors import CatalogError, ConfigError
 from blis_sim.latency.blackbox import BlackboxModel
 from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
+from blis_sim.transformer.kernels import TruncationMethod
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,8 @@ class Deployment:
         or quantisation, for which nothing was trained.
     kv_cache_dtype : str
         As in the engine's settings.
+    truncation : TruncationMethod
+        How the engine applies the model's default top-k and top-p.
     """
 
     model_name: str
@@ -60,6 +63,7 @@ class Deployment:
     engine_version: str | None = None
     is_as_published: bool = True
     kv_cache_dtype: str = "auto"
+    truncation: TruncationMethod = TruncationMethod.NONE
 
     @property
     def key(self) -> str:
@@ -189,6 +193,7 @@ def _roofline_v2(
         deployment.tp,
         kv_cache_dtype=deployment.kv_cache_dtype,
         has_fp8=gpu.fp8_tflops_dense is not None,
+        truncation=deployment.truncation,
     )
     if found.borrowed_from is not None:
         reason += f"; borrowed from {found.borrowed_from}"

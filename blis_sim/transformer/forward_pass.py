@@ -20,6 +20,8 @@ from blis_sim.transformer.kernels import (
     MlaPrefillAttention,
     MoeExperts,
     PrefillAttention,
+    Truncation,
+    TruncationMethod,
 )
 from blis_sim.transformer.layers import linear_layers, moved_data, share, weight_format
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from blis_sim.catalog.model_spec import MlaSpec, ModelSpec
 
 _LOGITS_BYTES = 4
+_LOGITS_PASSES = 11
+"""How often the sampler reads or writes a logit of 32 bits: it widens them (1), divides by the
+temperature (2), takes the softmax (3), draws noise (1), divides by it (3), takes the largest (1)."""
 
 
 class ForwardPass:
@@ -48,10 +53,12 @@ class ForwardPass:
         ``auto`` (the model's type) or ``fp8``.
     has_fp8
         Whether the GPU multiplies in fp8; without it fp8 weights are widened first.
+    truncation
+        How the sampler applies the top-k and top-p the model is sampled with by default.
 
     Attributes
     ----------
-    spec, tp, has_fp8
+    spec, tp, has_fp8, truncation
         As given.
     dtype, kv_dtype
         Types of activations and KV cache.
@@ -72,12 +79,19 @@ class ForwardPass:
     """
 
     def __init__(
-        self, spec: ModelSpec, tp: int, *, kv_cache_dtype: str = "auto", has_fp8: bool = True
+        self,
+        spec: ModelSpec,
+        tp: int,
+        *,
+        kv_cache_dtype: str = "auto",
+        has_fp8: bool = True,
+        truncation: TruncationMethod = TruncationMethod.NONE,
     ) -> None:
         check_tensor_parallel(spec, tp)
         self.spec = spec
         self.tp = tp
         self.has_fp8 = has_fp8
+        self.truncation = truncation
         self.dtype = activation_dtype(spec)
         self.kv_dtype = cache_dtype(spec, kv_cache_dtype)
         self.attention_windows = _attention_windows(spec)
@@ -185,8 +199,8 @@ class ForwardPass:
     def sampling_kernels(self, num_rows: int) -> tuple[Kernel, ...]:
         """Return the LM head and what follows it for the rows that sample; empty for none.
 
-        With tp > 1 the logits are gathered. ``sampling`` widens them to 32 bits (read,
-        written) and reads them once to pick a token.
+        With tp > 1 the logits are gathered. ``sampling`` draws from the softmax of the logits
+        in 32 bits; ``truncation`` masks what top-k and top-p do not keep.
         """
         if not num_rows:
             return ()
@@ -200,10 +214,18 @@ class ForwardPass:
             weight_dtype=self.dtype,
             activation_dtype=self.dtype,
         )
-        sampling = Elementwise("sampling", logits * (self._dtype_bytes + 2 * _LOGITS_BYTES))
-        if self.tp == 1:
-            return (head, sampling)
-        return (head, AllGather("logits", logits * self._dtype_bytes, self.tp), sampling)
+        kernels: list[Kernel] = [head]
+        if self.tp > 1:
+            kernels.append(AllGather("logits", logits * self._dtype_bytes, self.tp))
+        passes_bytes = _LOGITS_PASSES * _LOGITS_BYTES
+        kernels.append(Elementwise("sampling", logits * (self._dtype_bytes + passes_bytes)))
+        if self.truncation is not TruncationMethod.NONE:
+            has_top_k = self.spec.default_top_k > 0
+            vocab = self.spec.vocab_size
+            kernels.append(
+                Truncation("truncation", num_rows, vocab, self.truncation, has_top_k)
+            )
+        return tuple(kernels)
 
     def prefill_attention(self, context_tokens: int, new_tokens: int) -> tuple[Kernel, ...]:
         """Return the attention of one chunk: a kernel per kind of layer.

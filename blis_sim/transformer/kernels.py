@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from blis_sim.transformer.attention import (
@@ -34,6 +35,8 @@ __all__ = [
     "MlaPrefillAttention",
     "MoeExperts",
     "PrefillAttention",
+    "Truncation",
+    "TruncationMethod",
     "arithmetic_intensity",
     "expected_experts",
     "total_bytes",
@@ -360,3 +363,50 @@ class AllGather:
     def flops(self) -> int:
         """0: nothing is computed."""
         return 0
+
+
+class TruncationMethod(StrEnum):
+    """How a sampler finds the tokens that top-k and top-p keep."""
+
+    NONE = "none"
+    """Not at all, or inside the kernel that draws the token."""
+    SORT = "sort"
+    """It sorts whole rows of logits."""
+    SEARCH = "search"
+    """It searches the least logit that is kept, one row on one SM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """The logits that top-k and top-p do not keep are masked.
+
+    Attributes
+    ----------
+    name, count
+        As in ``Gemm``.
+    rows
+        Requests, >= 1.
+    vocab
+        Logits of a row.
+    method
+        Not ``NONE``.
+    has_top_k
+        Whether a top-k narrows the search for top-p.
+    """
+
+    name: str
+    rows: int
+    vocab: int
+    method: TruncationMethod
+    has_top_k: bool
+    count: int = 1
+
+    @property
+    def flops(self) -> int:
+        """0: comparisons are not counted."""
+        return 0
+
+    @property
+    def bytes(self) -> int:
+        """Each logit, of 4 bytes, read and written once."""
+        return self.rows * self.vocab * 2 * 4

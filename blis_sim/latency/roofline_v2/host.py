@@ -1,9 +1,11 @@
-"""What a step costs beyond its kernels."""
+"""What serving costs beyond the kernels of a step."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
 
 import yaml
 
@@ -13,28 +15,72 @@ from blis_sim.errors import CatalogError
 
 @dataclass(frozen=True, slots=True)
 class HostModel:
-    """Time per step in which the GPU waits for the host, or between kernels.
+    """One set of figures for all models and GPUs, in microseconds, each >= 0.
 
-    ``constant_us + per_request_us * requests + per_layer_us * layers``: one set of figures for
-    all models. Launching a step's CUDA graph, preparing its inputs and reading the sampled
-    tokens back cost about the same for every model; gaps between kernels grow with the layers,
-    bookkeeping with the requests in the batch.
+    A step takes longer than its kernels by ``constant_us + per_request_us * requests +
+    per_layer_us * layers + rank_wait_us * collectives * (H(tp) - 1)``, where H(n) = 1 + 1/2 +
+    ... + 1/n. The last part is the wait for the slowest rank: the ranks of a tensor-parallel
+    group reach an all-reduce at different times, and the greatest of n independent exponential
+    delays with mean m is H(n) m on average.
 
     Attributes
     ----------
+    frontend_us, frontend_per_prompt_token_us : float
+        From the arrival of a request to the engine's waiting queue: HTTP, tokenisation, the
+        way to the engine. With it goes the way back to the client, which no measurement from
+        outside can tell from the way there.
+    scheduling_us : float
+        One scheduling pass. Engines that schedule the next step while one runs hide it behind
+        the step.
     constant_us, per_request_us, per_layer_us : float
-        Microseconds, >= 0.
+        Of a step: reading sampled tokens back, bookkeeping, gaps between kernels.
+    rank_wait_us : float
+        Mean delay of a rank at a collective.
     """
 
+    frontend_us: float = 0.0
+    frontend_per_prompt_token_us: float = 0.0
+    scheduling_us: float = 0.0
     constant_us: float = 0.0
     per_request_us: float = 0.0
     per_layer_us: float = 0.0
+    rank_wait_us: float = 0.0
 
-    def step_us(self, num_requests: int, num_layers: int) -> float:
-        """Return the overhead of a step with so many requests in its batch."""
+    def step_us(self, num_requests: int, num_layers: int, tp: int = 1) -> float:
+        """Return what a step with so many requests takes beyond its kernels.
+
+        Parameters
+        ----------
+        num_requests, num_layers : int
+            Of the batch and of the model.
+        tp : int
+            Ranks, >= 1; two all-reduces per layer and one behind the embedding join them.
+        """
+        collectives = 2 * num_layers + 1
         return (
-            self.constant_us + self.per_request_us * num_requests + self.per_layer_us * num_layers
+            self.constant_us
+            + self.per_request_us * num_requests
+            + self.per_layer_us * num_layers
+            + self.rank_wait_us * collectives * rank_wait(tp)
         )
+
+
+def rank_wait(tp: int) -> float:
+    """Return the mean wait for the slowest of ``tp`` ranks, in mean delays of one: H(tp) - 1."""
+    return sum(1 / rank for rank in range(2, tp + 1))
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> HostModel:
+    names = [field.name for field in fields(HostModel)]
+    try:
+        document = read_shipped_yaml(path)
+        figures = {name: float(document[name]) for name in names}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as cause:
+        raise CatalogError(f"{path} must have {', '.join(names)}; got: {cause!r}") from cause
+    if not all(math.isfinite(figure) and figure >= 0 for figure in figures.values()):
+        raise CatalogError(f"{path} must have figures >= 0; got {figures}")
+    return HostModel(**figures)
 
 
 def shipped_host() -> HostModel:
@@ -45,13 +91,4 @@ def shipped_host() -> HostModel:
     CatalogError
         The file is missing or damaged.
     """
-    path = configs_dir() / "host.yaml"
-    names = [field.name for field in fields(HostModel)]
-    try:
-        document = read_shipped_yaml(path)
-        figures = {name: float(document[name]) for name in names}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as cause:
-        raise CatalogError(f"{path} must have {', '.join(names)}; got: {cause!r}") from cause
-    if not all(math.isfinite(figure) and figure >= 0 for figure in figures.values()):
-        raise CatalogError(f"{path} must have figures >= 0; got {figures}")
-    return HostModel(**figures)
+    return _read(configs_dir() / "host.yaml")

@@ -17,6 +17,7 @@ from blis_sim.latency.kernel_tables.shapes import (
     LatentShape,
     WeightFormat,
 )
+from blis_sim.latency.kernel_tables.truncation_time import truncation_us
 from blis_sim.transformer.attention import (
     DecodeAttention,
     MlaDecodeAttention,
@@ -32,6 +33,7 @@ from blis_sim.transformer.kernels import (
     Gemm,
     Kernel,
     MoeExperts,
+    Truncation,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +164,8 @@ class KernelTimer:
             return tables.allgather_us(kernel.bytes * factor, kernel.tp)
         if isinstance(kernel, Elementwise):
             return tables.elementwise_us(kernel.bytes * factor)
+        if isinstance(kernel, Truncation):
+            return truncation_us(kernel, factor, self.gpu.num_sms)
         raise InvariantError(f"no measurements are known for the kernel {kernel}")
 
     def bound_us(self, kernel: Kernel) -> float:

@@ -111,16 +111,17 @@ class RooflineV2Model:
         return None
 
     def queueing_time(self, request: RequestLike) -> int:
-        """Return the time between arrival and the waiting queue: none."""
-        return 0
+        """Return the time between arrival and the waiting queue: the host's frontend."""
+        host = self.host
+        return int(host.frontend_us + host.frontend_per_prompt_token_us * request.prompt_tokens)
 
     def output_token_time(self) -> int:
-        """Return the time from a token to the client: none."""
+        """Return the time from a token to the client: in the frontend's share."""
         return 0
 
     def scheduling_time(self) -> int:
-        """Return the time of a scheduling pass: in the host's share."""
-        return 0
+        """Return the time of a scheduling pass, which asynchronous engines hide."""
+        return int(self.host.scheduling_us)
 
     def preemption_time(self) -> int:
         """Return the time of a preemption: none."""
@@ -166,9 +167,10 @@ class RooflineV2Model:
         """Return the nanoseconds of sampling for a row per request, and the host's share."""
         if num_requests >= len(self._row_ns):
             times = self._by_count(num_requests, self.forward.sampling_kernels(1))
-            layers, host = self.forward.spec.num_layers, self.host
+            layers, tp, host = self.forward.spec.num_layers, self.forward.tp, self.host
             self._row_ns = [
-                ns + round(1000 * host.step_us(count, layers)) for count, ns in enumerate(times)
+                ns + round(1000 * host.step_us(count, layers, tp))
+                for count, ns in enumerate(times)
             ]
         return self._row_ns[num_requests]
 
