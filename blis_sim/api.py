@@ -19,16 +19,17 @@ from blis_sim.cluster.simulation import ClusterSimulation
 from blis_sim.cluster.words import gateway_context
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
-from blis_sim.engine.resolved import Pool, Resolved
+from blis_sim.engine.resolved import Deployed, Pool, Resolved
 from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
-from blis_sim.metrics.context import PoolContext, PriceContext, RunContext
+from blis_sim.metrics.context import DeployedKind, PoolContext, PriceContext, RunContext
 from blis_sim.metrics.result import Result, RunInfo, check_conservation
 from blis_sim.metrics.timeline import TimelineSettings
 from blis_sim.units import seconds_to_us, us_to_seconds
 from blis_sim.version import package_version
 
 if TYPE_CHECKING:
+    from blis_sim.config.latency import LatencySettings
     from blis_sim.metrics.records import RunData
     from blis_sim.workload.clients import Clients
 
@@ -36,6 +37,8 @@ __all__ = ["Resolved", "Result", "Scenario", "load_scenario", "resolve", "run", 
 
 # The engine makes few cycles: looking for them as often as by default costs a tenth of a run.
 _GC_THRESHOLDS = (100_000, 50, 50)
+_OF_NO_ERROR = {"model", "model_config_folder"}
+"""Settings of the latency that change no figure of it: its name, and the model's shapes."""
 
 
 def simulate(
@@ -203,6 +206,34 @@ def run_context(
         pools=tuple(_pool_context(pool) for pool in resolved.pools),
         gateway=gateway_context(cluster_config(resolved)) if resolved.pools else None,
         prices=_prices(resolved),
+        kinds=_kinds(resolved),
+    )
+
+
+def _kinds(resolved: Resolved) -> tuple[DeployedKind, ...]:
+    """Return the distinct kinds of instances, in the order of their pools."""
+    scenario = resolved.scenario
+    shared = _own_settings(scenario.latency)
+    deployed = [pool.deployed for pool in resolved.pools] or [resolved.deployed]
+    own = [_own_settings(pool.latency) for pool in scenario.cluster.pools or ()]
+    own = own or [set()] * len(deployed)
+    pairs = zip(deployed, own, strict=True)
+    return tuple(dict.fromkeys(_kind(each, shared | more) for each, more in pairs))
+
+
+def _own_settings(latency: LatencySettings) -> set[str]:
+    return latency.model_dump(exclude_defaults=True).keys() - _OF_NO_ERROR
+
+
+def _kind(deployed: Deployed, own_settings: set[str]) -> DeployedKind:
+    return DeployedKind(
+        latency_model=deployed.latency.name.value,
+        gpu=deployed.gpu.name,
+        architecture="dense" if deployed.spec.moe is None else "moe",
+        tensor_parallel_size=deployed.settings.tensor_parallel_size,
+        num_parameters=deployed.spec.num_parameters,
+        quantization=deployed.spec.quantization or "none",
+        own_settings=tuple(sorted(own_settings)),
     )
 
 

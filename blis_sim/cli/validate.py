@@ -23,7 +23,7 @@ from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.validation.experiment import Case
-    from blis_sim.validation.validate import OnCase
+    from blis_sim.validation.validate import OnCase, Validation
 
 HELP = "Simulate measured serving runs and compare."
 _MORE = """
@@ -81,7 +81,15 @@ def validate_flags() -> tuple[Flag, ...]:
         panel="Results",
         help="Write every error and the summary; - prints them instead of the table.",
     )
-    return (*own, *counted, *flags_of_run(("--latency-model", "--set")), results, *run_switches())
+    bands = Flag(
+        names=("--bands-out",),
+        metavar="FILE",
+        panel="Results",
+        help="Write the errors by kind of deployment: configs/error_bands.yaml of the package is "
+        "what results say of their accuracy. Entries of other latency models are kept.",
+    )
+    of_run = flags_of_run(("--latency-model", "--set"))
+    return (*own, *counted, *of_run, results, bands, *run_switches())
 
 
 def make_validate(arguments: Sequence[str]) -> Callable[..., None]:
@@ -124,6 +132,8 @@ def _run(typed: Sequence[Typed]) -> None:
     }
     if "--json" in options:
         write_text(validation_json(validation, asked), options["--json"])
+    if "--bands-out" in options:
+        _write_bands(validation, options)
     if not is_quiet and options.get("--json") != STDOUT:
         out(render_validation(validation))
     is_done = any(not row.reason for row in validation.rows)
@@ -216,16 +226,34 @@ def _located(path: str) -> Path:
 
 
 def _check_output(options: Mapping[str, Any]) -> None:
+    """Check, before all simulations, where is written."""
     from blis_sim.atomic import check_output_path
+    from blis_sim.catalog.error_bands import read_error_bands
 
-    if options.get("--json", STDOUT) == STDOUT:
+    for output in ("--json", "--bands-out"):
+        path = options.get(output)
+        if path is None or (output == "--json" and path == STDOUT):
+            continue
+        check_output_path(path, output)
+        for flag in ("--runs", "--requests", "--json"):
+            is_other = flag != output and flag in options
+            if is_other and Path(options[flag]).resolve() == Path(path).resolve():
+                raise ConfigError(f"{output} must be another file than that of {flag}; got {path}")
+    if "--bands-out" in options and Path(options["--bands-out"]).is_file():
+        read_error_bands(Path(options["--bands-out"]))
+
+
+def _write_bands(validation: Validation, options: Mapping[str, Any]) -> None:
+    """Write the error bands; rows that were not simulated have none."""
+    from blis_sim.validation.bands import error_bands, write_error_bands
+
+    named = [Path(options[flag]).name for flag in ("--runs", "--requests") if flag in options]
+    role = [f"role {options['--role']}"] if "--role" in options else []
+    bands = error_bands(validation.rows, ", ".join([*named, *role]))
+    if not bands:
+        note(f"--bands-out: {options['--bands-out']} is left as it was: no row was simulated")
         return
-    check_output_path(options["--json"], "--json")
-    for flag in ("--runs", "--requests"):
-        if flag in options and Path(options[flag]).resolve() == Path(options["--json"]).resolve():
-            raise ConfigError(
-                f"--json must be another file than that of {flag}; got {options['--json']}"
-            )
+    write_error_bands(options["--bands-out"], bands)
 
 
 @contextmanager

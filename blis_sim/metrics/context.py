@@ -51,6 +51,35 @@ class GatewayContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedKind:
+    """What decides how well the latencies of an instance are known.
+
+    Attributes
+    ----------
+    latency_model, gpu : str
+        Which latency model answered; name of the GPU.
+    architecture : str
+        ``dense`` or ``moe``.
+    tensor_parallel_size : int
+        GPUs per instance, >= 1.
+    num_parameters : int
+        Of the whole model, >= 1.
+    quantization : str
+        Method of the weights; ``none`` = 16 or 32 bits.
+    own_settings : tuple of str
+        Settings of the latency model that the user gave, but for its name.
+    """
+
+    latency_model: str
+    gpu: str
+    architecture: str
+    tensor_parallel_size: int
+    num_parameters: int
+    quantization: str = "none"
+    own_settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolContext:
     """One pool of a cluster.
 
@@ -161,6 +190,8 @@ class RunContext:
         How requests get to the pools; None without a cluster.
     prices : mapping of str to PriceContext
         By the names of the GPUs; those without a known price are absent.
+    kinds : sequence of DeployedKind
+        The distinct kinds of instances; empty = nothing can be said of their accuracy.
 
     Raises
     ------
@@ -193,6 +224,7 @@ class RunContext:
     pools: Sequence[PoolContext] = ()
     gateway: GatewayContext | None = None
     prices: Mapping[str, PriceContext] = field(default_factory=dict)
+    kinds: Sequence[DeployedKind] = ()
 
     def __post_init__(self) -> None:
         for rank in self.percentiles:

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from blis_sim.errors import ConfigError
+from blis_sim.metrics.accuracy import ServedLoad, served_load
 from blis_sim.units import US_PER_MS, seconds_to_us
 from blis_sim.validation.figures import FIGURES, BoolArray, Sample, completed, figures_of
 from blis_sim.workload.arrival_settings import arrival_plan
 
 if TYPE_CHECKING:
     from blis_sim.config.workload import WorkloadSettings
+    from blis_sim.metrics.context import DeployedKind
     from blis_sim.metrics.records import RequestColumns
     from blis_sim.validation.experiment import Case, CaseRow
     from blis_sim.validation.requests_file import ServedRequests
@@ -41,6 +43,25 @@ class Compared:
         return 100 * (self.predicted - self.measured) / self.measured
 
 
+@dataclass(frozen=True, slots=True)
+class ServedPart:
+    """What a part of a run was like, as it was simulated.
+
+    Attributes
+    ----------
+    model : str
+        Name in the catalog.
+    kind : DeployedKind
+        The deployment.
+    load : ServedLoad
+        What its instances had to do.
+    """
+
+    model: str
+    kind: DeployedKind
+    load: ServedLoad
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatedRow:
     """A measured row with what was predicted for it.
@@ -60,6 +81,8 @@ class ValidatedRow:
         Which one answered; empty = none.
     notices : tuple of str
         What the user should know.
+    served : ServedPart or None
+        What was simulated; None = nothing was.
     """
 
     dataset: str
@@ -75,6 +98,7 @@ class ValidatedRow:
     reason: str = ""
     latency_model: str = ""
     notices: tuple[str, ...] = ()
+    served: ServedPart | None = None
 
 
 # -- parts of a run -------------------------------------------------------
@@ -141,6 +165,23 @@ def figures_by_scope(
     return found
 
 
+def served_by_scope(
+    columns: RequestColumns,
+    scopes: Sequence[int | None],
+    counts: Sequence[int],
+    measure_from_s: float,
+    num_instances: float,
+) -> dict[int | None, ServedLoad]:
+    """Return what the instances had to do in parts of a run; idle ones are absent."""
+    found: dict[int | None, ServedLoad] = {}
+    for scope in dict.fromkeys(scopes):
+        chosen = part_of(columns, scope, counts, measure_from_s)
+        load = served_load(columns, chosen, num_instances)
+        if load is not None:
+            found[scope] = load
+    return found
+
+
 # -- rows -----------------------------------------------------------------
 
 
@@ -158,12 +199,15 @@ class Prediction:
         Which one answered.
     notices : tuple of str
         What the user should know.
+    served : mapping
+        Part of the run -> what it was like, with the first seed.
     """
 
     figures: Sequence[Mapping[int | None, tuple[Mapping[str, float], int]]] = ()
     reason: str = ""
     latency_model: str = ""
     notices: tuple[str, ...] = field(default=())
+    served: Mapping[int | None, ServedPart] = field(default_factory=dict)
 
 
 def validated_row(case: Case, of: CaseRow, prediction: Prediction) -> ValidatedRow:
@@ -201,6 +245,7 @@ def validated_row(case: Case, of: CaseRow, prediction: Prediction) -> ValidatedR
         reason=reason,
         latency_model=prediction.latency_model,
         notices=tuple(dict.fromkeys(notices)),
+        served=prediction.served.get(of.scope),
     )
 
 

@@ -13,9 +13,11 @@ from blis_sim.errors import BlisError, ConfigError, InvariantError
 from blis_sim.validation.compare import (
     ComparedTimes,
     Prediction,
+    ServedPart,
     ValidatedRow,
     compare_requests,
     figures_by_scope,
+    served_by_scope,
     stage_counts,
     validated_row,
 )
@@ -82,6 +84,8 @@ class Answer:
         Which model answered for what.
     notices : tuple of str
         What the user should know.
+    served : mapping
+        Part of the run -> what it was like.
     """
 
     figures: Mapping[int | None, tuple[Mapping[str, float], int]] = field(default_factory=dict)
@@ -91,6 +95,7 @@ class Answer:
     latency_model: str = ""
     deployment: str = ""
     notices: tuple[str, ...] = ()
+    served: Mapping[int | None, ServedPart] = field(default_factory=dict)
 
 
 def simulate_case(task: Task) -> Answer:
@@ -123,18 +128,18 @@ def _simulated(task: Task) -> Answer:
     num_completed = 0
     if case.requests is not None and case.requests.ttft_us is not None:
         times, num_completed = compare_requests(case.requests, columns)
+    counts = stage_counts(scenario.workload) if is_split else ()
+    num_instances = result.context.num_instances
+    loads = served_by_scope(columns, scopes, counts, case.measure_from_s, num_instances)
+    model, kind = result.context.model, result.context.kinds[0]  # all ranks are alike
     return Answer(
-        figures=figures_by_scope(
-            columns,
-            scopes,
-            stage_counts(scenario.workload) if is_split else (),
-            case.measure_from_s,
-        ),
+        figures=figures_by_scope(columns, scopes, counts, case.measure_from_s),
         times=times,
         num_completed=num_completed,
         latency_model=result.context.latency_model,
         deployment=result.context.deployment,
         notices=tuple(result.context.notices),
+        served={scope: ServedPart(model, kind, load) for scope, load in loads.items()},
     )
 
 
@@ -289,4 +294,5 @@ def _prediction(case: Case, answers: Sequence[Answer]) -> Prediction:
         figures=[answer.figures for answer in answers],
         latency_model=answers[0].latency_model,
         notices=tuple(dict.fromkeys(note for answer in answers for note in answer.notices)),
+        served=answers[0].served,
     )
