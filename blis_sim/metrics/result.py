@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blis_sim.catalog.error_bands import load_error_bands
 from blis_sim.metrics import parts
 from blis_sim.metrics import summary as build
+from blis_sim.metrics.accuracy import Accuracy, accuracy_of, served_load
 from blis_sim.metrics.columns import request_columns, timeseries_columns, to_frame
 from blis_sim.metrics.conservation import check_conservation, conservation
 from blis_sim.metrics.context import PoolContext, RunContext
@@ -153,6 +155,13 @@ class Result:
         return build.cluster_block(self.run, self.context)
 
     @cached_property
+    def accuracy(self) -> Accuracy | None:
+        """How far such figures were off where servers were measured; None = none served."""
+        num_instances = self.summary["mean_instances"] or self.context.num_instances
+        load = served_load(self.run.requests, None, num_instances)
+        return accuracy_of(self.context.kinds, load, load_error_bands())
+
+    @cached_property
     def manifest(self) -> dict[str, Any]:
         """Where the numbers come from: scenario, its hash, versions, latency model, data."""
         context = self.context
@@ -231,6 +240,7 @@ class Result:
             "per_pool": self.per_pool,
             "per_instance": self.per_instance,
             "cluster": self.cluster,
+            "accuracy": None if self.accuracy is None else self.accuracy.to_json_dict(),
             "manifest": self.manifest,
             "run_info": self.run_info,
             "metric_definitions": definitions,

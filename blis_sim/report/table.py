@@ -96,7 +96,10 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
     lines += [f"{'Engine':-^{WIDTH}}", *_engine_rows(result)]
     if result.run.pools:
         lines += [f"{'Cluster':-^{WIDTH}}", *cluster_rows(result)]
-    lines += [*_unfinished(result), "=" * WIDTH, *_notices(result.context)]
+    lines += [*_unfinished(result), "=" * WIDTH]
+    if result.accuracy is not None:
+        lines += _wrapped(result.accuracy.text)
+    lines += _notices(result.context)
     return "\n".join(lines)
 
 

@@ -115,7 +115,7 @@ def test_json_blocks_and_order() -> None:
     """After vLLM's keys and the latencies come the blocks, in fixed order."""
     run = make_run([served(slo_class="a")], counters=[make_counters(prefix_queries_tokens=0)])
     document = make_result(run=run).to_json_dict()
-    assert list(document)[-11:] == [
+    assert list(document)[-12:] == [
         "kv_cache",
         "engine",
         "conservation",
@@ -124,6 +124,7 @@ def test_json_blocks_and_order() -> None:
         "per_pool",
         "per_instance",
         "cluster",
+        "accuracy",
         "manifest",
         "run_info",
         "metric_definitions",
@@ -147,7 +148,7 @@ def test_every_reported_number_is_defined() -> None:
         tag = key.partition("_")[2].removesuffix("_ms") if key.endswith("_ms") else key
         given = {"request_rate", "burstiness", "max_concurrency", "run_info", "per_class"}
         given |= {"kv_cache", "engine", "conservation", "cluster", "metric_definitions"}
-        given |= {"per_tenant", "per_pool", "per_instance"}
+        given |= {"per_tenant", "per_pool", "per_instance", "accuracy"}
         assert tag in defined | given
 
 
