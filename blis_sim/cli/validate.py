@@ -23,11 +23,14 @@ from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.validation.experiment import Case
+    from blis_sim.validation.shipped import LeftOut
     from blis_sim.validation.validate import OnCase, Validation
 
 HELP = "Simulate measured serving runs and compare."
 _MORE = """
 Without arguments the measurements that are shipped are compared: bench_data/serving/runs.csv.
+--silicon compares servers at fixed concurrency instead: AIConfigurator's sample, five rows of each
+model, GPU and tensor parallel size, or as many as --sample says.
 
 --runs takes a table with a row for each stage of a measured run, as docs/validation.md describes
 it, or BLIS's combined_ground_truth.json. Each experiment is simulated with its own deployment and
@@ -51,6 +54,7 @@ def validate_flags() -> tuple[Flag, ...]:
             "GPU where the files name none (BLIS's ground truth: H100).",
         ),
         ("--role", "LIST", "Only experiments with one of these roles: calib,dev."),
+        ("--engine", "NAME", "Only runs of this engine, simulated as if it were vLLM."),
     )
     own = tuple(
         Flag(
@@ -64,6 +68,16 @@ def validate_flags() -> tuple[Flag, ...]:
     numbers = (
         ("--seeds", "", "Simulations of each run, predictions are their mean (1)."),
         ("--jobs", "-j", "Simulations at a time (one per processor)."),
+    )
+    silicon = Flag(
+        names=("--silicon",), panel=_PANEL, help="The shipped sample of servers at fixed load."
+    )
+    sample = Flag(
+        names=("--sample",),
+        metavar="N|all",
+        panel=_PANEL,
+        parse=_sample,
+        help="Experiments of each model, GPU and TP (all; with --silicon 5).",
     )
     counted = tuple(
         Flag(
@@ -89,7 +103,12 @@ def validate_flags() -> tuple[Flag, ...]:
         "what results say of their accuracy. Entries of other latency models are kept.",
     )
     of_run = flags_of_run(("--latency-model", "--set"))
+    own = (*own, silicon, sample)
     return (*own, *counted, *of_run, results, bands, *run_switches())
+
+
+def _sample(typed: str, flag: str) -> int | None:
+    return None if typed == "all" else at_least_one(typed, flag)
 
 
 def make_validate(arguments: Sequence[str]) -> Callable[..., None]:
@@ -112,7 +131,7 @@ def _run(typed: Sequence[Typed]) -> None:
     settings.build()  # what is wrong with the flags is wrong everywhere
     overrides = _overrides(typed, options)
     _check_output(options)
-    cases = list(_cases(options))
+    cases, left_out = list(_cases(options)), _left_out(options)
     is_quiet = "--quiet" in options
     num_seeds = options.get("--seeds", 1)
     with _progress(is_wanted=not is_quiet) as on_case:
@@ -127,15 +146,17 @@ def _run(typed: Sequence[Typed]) -> None:
         "runs": shown_path(options["--runs"]) if "--runs" in options else None,
         "requests": options.get("--requests"),
         "role": options.get("--role"),
+        "engine": options.get("--engine"),
+        "sample": options.get("--sample"),
         "num_seeds": num_seeds,
         "overrides": list(overrides),
     }
     if "--json" in options:
-        write_text(validation_json(validation, asked), options["--json"])
+        write_text(validation_json(validation, asked, left_out), options["--json"])
     if "--bands-out" in options:
         _write_bands(validation, options)
     if not is_quiet and options.get("--json") != STDOUT:
-        out(render_validation(validation))
+        out(render_validation(validation, left_out, has_rows="--silicon" not in options))
     is_done = any(not row.reason for row in validation.rows)
     if not is_done and not any(each.answer.times for each in validation.requests):
         if "--json" in options:
@@ -145,13 +166,31 @@ def _run(typed: Sequence[Typed]) -> None:
 
 def _with_shipped(options: dict[str, Any]) -> dict[str, Any]:
     """Return options that name the shipped runs where they name nothing to compare with."""
-    from blis_sim.validation.shipped import RUNS, shipped
+    from blis_sim.validation.selection import VLLM
+    from blis_sim.validation.shipped import RUNS, SILICON, SILICON_SAMPLE, shipped
 
-    if "--runs" in options or "--requests" in options:
+    given = next((flag for flag in ("--runs", "--requests") if flag in options), None)
+    if "--silicon" in options:
+        if given is not None:
+            raise ConfigError(f"--silicon must not be given with {given}; got both; leave one out")
+        defaults = {"--engine": VLLM, "--sample": SILICON_SAMPLE}
+        return {**defaults, **options, "--runs": str(shipped(SILICON))}
+    if given is not None:
         return options
     if "--quiet" not in options:
         note(f"no --runs: the shipped measurements are compared, {RUNS}")
     return {**options, "--runs": str(shipped(RUNS))}
+
+
+def _left_out(options: Mapping[str, Any]) -> tuple[LeftOut, ...]:
+    """Return what the shipped sample was made without, of the engine that is compared."""
+    from blis_sim.validation.selection import engine_key
+    from blis_sim.validation.shipped import SILICON_LEFT_OUT, read_left_out, shipped
+
+    if "--silicon" not in options:
+        return ()
+    rows = read_left_out(shipped(SILICON_LEFT_OUT))
+    return tuple(row for row in rows if engine_key(row.engine) == options["--engine"].lower())
 
 
 def _overrides(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -179,16 +218,22 @@ def _cases(options: Mapping[str, Any]) -> Iterator[Case]:
 
 
 def _of_table(options: Mapping[str, Any]) -> list[Case]:
-    from blis_sim.validation.experiment import case_of
     from blis_sim.validation.ground_truth import GPU, read_ground_truth
     from blis_sim.validation.read_runs import read_runs
+    from blis_sim.validation.selection import cases_of
 
+    is_table = "--runs" in options and Path(options["--runs"]).suffix.lower() != _GROUND_TRUTH
+    for flag in ("--engine", "--sample"):
+        if flag in options and not is_table:
+            raise ConfigError(
+                f"{flag} must be given with a table of runs, --runs FILE.csv; got {options[flag]}"
+            )
     if "--runs" not in options:
         return []
     path = _located(options["--runs"])
-    if path.suffix.lower() == _GROUND_TRUTH:
+    if not is_table:
         return list(read_ground_truth(path, options.get("--hardware", GPU)))
-    return [case_of(record) for record in read_runs(path)]
+    return cases_of(read_runs(path), options.get("--engine"), options.get("--sample"))
 
 
 def _of_roles(cases: list[Case], options: Mapping[str, Any]) -> list[Case]:

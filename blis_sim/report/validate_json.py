@@ -10,12 +10,15 @@ from typing import Any
 from blis_sim.metrics.plain import to_plain
 from blis_sim.validation.compare import Compared, ComparedTimes, ValidatedRow
 from blis_sim.validation.figures import FIGURES
+from blis_sim.validation.shipped import LeftOut
 from blis_sim.validation.summary import summarize, summarize_groups
 from blis_sim.validation.validate import ValidatedRequests, Validation
 from blis_sim.version import package_version
 
 
-def validation_json(validation: Validation, asked: Mapping[str, Any]) -> str:
+def validation_json(
+    validation: Validation, asked: Mapping[str, Any], left_out: Sequence[LeftOut] = ()
+) -> str:
     """Return everything as strict JSON text, ending in a newline.
 
     Parameters
@@ -24,6 +27,8 @@ def validation_json(validation: Validation, asked: Mapping[str, Any]) -> str:
         What came out.
     asked : mapping
         The question: files, seeds, overrides, as plain values.
+    left_out : sequence of LeftOut
+        Published rows that are not in the table.
     """
     rows = validation.rows
     document: dict[str, Any] = {
@@ -31,6 +36,7 @@ def validation_json(validation: Validation, asked: Mapping[str, Any]) -> str:
         "asked": dict(asked),
         "experiments": [_row(row) for row in rows],
         "summary": _summaries(rows),
+        "summary_simulated": _summaries([row for row in rows if not row.reason]),
         "by": {
             grouping: {
                 name: {figure: asdict(each) for figure, each in figures.items()}
@@ -40,6 +46,7 @@ def validation_json(validation: Validation, asked: Mapping[str, Any]) -> str:
         },
         "num_rows": len(rows),
         "num_not_simulated": sum(bool(row.reason) for row in rows),
+        "left_out": [asdict(each) for each in left_out],
         "requests": [_requests(each) for each in validation.requests],
         "metric_definitions": {
             f.name: {"unit": f.unit, "formula": f.formula}

@@ -10,6 +10,7 @@ from blis_sim.report.text_columns import text_columns
 from blis_sim.validation.compare import Compared, ValidatedRow
 from blis_sim.validation.figures import FIGURES, Figure
 from blis_sim.validation.records import WHOLE_RUN
+from blis_sim.validation.shipped import LeftOut
 from blis_sim.validation.summary import ErrorSummary, summarize, summarize_groups
 from blis_sim.validation.validate import ValidatedRequests, Validation
 
@@ -19,6 +20,7 @@ _OF_ERRORS = ("MAPE", "median", "bias")
 _GROUPINGS = {
     "model": "By model",
     "gpu": "By GPU",
+    "model_gpu": "By model and GPU",
     "tp": "By tensor parallel size",
     "load": "By load",
     "in_flight": "By requests in flight (measured rate x E2E)",
@@ -26,15 +28,28 @@ _GROUPINGS = {
 _WORDS = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
 
 
-def render_validation(validation: Validation) -> str:
-    """Return everything as text, without a final newline."""
+def render_validation(
+    validation: Validation, left_out: Sequence[LeftOut] = (), *, has_rows: bool = True
+) -> str:
+    """Return everything as text, without a final newline.
+
+    Parameters
+    ----------
+    validation : Validation
+        What came out.
+    left_out : sequence of LeftOut
+        Published rows that are not in the table.
+    has_rows : bool
+        Whether each experiment is shown, or only what they amount to.
+    """
     rows = validation.rows
     lines: list[str] = []
     if rows:
-        lines += [*_experiments(rows), "", *_summary(rows)]
+        lines += [*_experiments(rows), ""] if has_rows else []
+        lines += _summary(rows)
     for each in validation.requests:
         lines += [*([""] if lines else []), *_requests(each)]
-    lines += _notes(validation)
+    lines += [*_notes(validation), *_left_out(left_out)]
     return "\n".join(lines)
 
 
@@ -105,8 +120,15 @@ def _summary(rows: Sequence[ValidatedRow]) -> Iterator[str]:
     names, _ = _heading(figures)
     table = [[f"Errors in % over {counted(len(rows), 'row')}", "", "", *names]]
     table += _summary_cells("all", len(rows), summarize(rows), figures)
+    simulated = [row for row in rows if not row.reason]
+    if 0 < len(simulated) < len(rows):
+        summaries = summarize(simulated)
+        table += _summary_cells("those simulated", len(simulated), summaries, figures)
     titles: list[tuple[int, str]] = []
-    for grouping, groups in summarize_groups(rows).items():
+    by = summarize_groups(rows)
+    if len(by["model_gpu"]) == max(len(by["model"]), len(by["gpu"])):
+        del by["model_gpu"]  # it would repeat the other
+    for grouping, groups in by.items():
         if len(groups) > 1:
             titles.append((len(table), _GROUPINGS[grouping]))
             for name, summaries in groups.items():
@@ -167,6 +189,24 @@ def _requests(validated: ValidatedRequests) -> Iterator[str]:
             ]
         )
     yield from text_columns(table)
+
+
+# -- what was not compared -------------------------------------------------
+
+
+def _left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """Yield how many published rows are not in the table, by reason."""
+    if not left_out:
+        return
+    counts: dict[str, int] = {}
+    for each in left_out:
+        counts[each.reason] = counts.get(each.reason, 0) + each.num_rows
+    yield ""
+    yield f"Not in the table: {counted(sum(counts.values()), 'published row')}, not simulated"
+    table = [
+        [reason, f"{counts[reason]:,}"] for reason in sorted(counts, key=lambda r: -counts[r])
+    ]
+    yield from text_columns(table, left=(0,))
 
 
 # -- what one should know -------------------------------------------------

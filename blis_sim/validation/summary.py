@@ -71,6 +71,7 @@ def _in_flight(row: ValidatedRow) -> str | None:
 GROUPINGS: Mapping[str, Callable[[ValidatedRow], str | None]] = {
     "model": lambda row: row.model,
     "gpu": _gpu,
+    "model_gpu": lambda row: f"{row.model} on {_gpu(row)}",
     "tp": lambda row: str(row.tp),
     "load": lambda row: row.load or UNNAMED,
     "in_flight": _in_flight,

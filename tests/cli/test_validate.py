@@ -85,7 +85,8 @@ def test_what_was_not_simulated_counts(capsys: pytest.CaptureFixture[str]) -> No
     assert summary["mape"] == pytest.approx(sum(map(abs, errors)) / 5)
     assert document["summary"]["request_throughput"]["n"] == 3
     groups = document["by"]
-    assert set(groups) == {"model", "gpu", "tp", "load", "in_flight"}
+    assert set(groups) == {"model", "gpu", "model_gpu", "tp", "load", "in_flight"}
+    assert document["summary_simulated"]["e2e_mean_ms"]["n"] == 4
     assert {name: of["e2e_mean_ms"]["n"] for name, of in groups["gpu"].items()} == {
         "H100": 4,
         "X1000": 1,
@@ -177,6 +178,16 @@ def test_nothing_that_could_be_simulated_is_a_failure(
         (["--runs", "runs.csv", "--json", "runs.csv"], "--json must be another file than that"),
         (["--runs", "runs.csv", "--json", "no/e.json"], "--json must be a file in an existing"),
         (["--runs", "runs.csv", "--rate", "4"], "--rate must be a known flag; nearest: "),
+        (
+            ["--runs", "runs.csv", "--engine", "sglan"],
+            "--engine must be a known name; got 'sglan'",
+        ),
+        (["--runs", "runs.csv", "--sample", "0"], "--sample must be at least 1; got 0"),
+        (["--runs", "runs.csv", "--sample", "few"], "--sample must be "),
+        (["--runs", "g.json", "--sample", "1"], "--sample must be given with a table of runs"),
+        (["--runs", "runs.csv", "--silicon"], "--silicon must not be given with --runs; got both"),
+        (["--silicon", "--engine", "tgi"], "--engine must be a known name; got 'tgi'"),
+        (["--silicon", "--role", "dev"], "--role must be of roles in the table (none)"),
         (["--requests", "r.jsonl"], "--hardware must be given with --requests that no table"),
         (["--requests", "r.jsonl", "--gpu", "H100"], "r_meta.json must say how the server was"),
         (["--requests", "r.jsonl", "--role", "dev"], "--role must be given with --runs"),
@@ -247,6 +258,32 @@ def test_without_arguments_the_shipped_runs_are_compared(
     (served_requests,) = document["requests"]
     assert served_requests["num_completed"] == 300
     assert "roles in the table (dev)" in refusal(capsys, "validate", "--role", "x", "--quiet")
+
+
+def test_the_shipped_sample_of_servers_at_fixed_load(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of each deployment here; what is not in the table is counted."""
+    few = ["--set", "workload.output=4", "--set", "workload.num_requests=3"]
+    arguments = ["--silicon", "--sample", "1", "--engine", "sglang", *few]
+    assert main(["validate", *arguments, *SET, "--json", "s.json"]) == 0
+    document = json.loads(Path("s.json").read_text(encoding="utf-8"))
+    assert document["asked"]["runs"] == "bench_data/serving/silicon.csv"
+    assert (document["asked"]["engine"], document["asked"]["sample"]) == ("sglang", 1)
+    rows = document["experiments"]
+    assert len(rows) == len({(r["model"], r["gpu"], r["tp"]) for r in rows}) > 5
+    assert all(row["requests_in_flight"] >= 1 for row in rows)
+    assert {each["engine"] for each in document["left_out"]} == {"SGLang"}
+    text = capsys.readouterr().out
+    assert text.startswith("Errors in % over ")
+    assert "Not in the table: 1,240 published rows, not simulated\n" in text
+    assert "the server was SGLang 0.5.9; vLLM is simulated" in text
+
+
+def test_rows_that_were_simulated_have_a_summary_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Beside the one in which the others count as 100 %."""
+    assert main(["validate", "--runs", table(), *SET]) == 0
+    assert re.search(r"^those simulated +4  MAPE", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_shipped_runs_are_the_published_ones() -> None:
