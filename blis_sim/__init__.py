@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blis_sim.api import Resolved, Result, Scenario, load_scenario, resolve, simulate
     from blis_sim.capacity.planning import plan
+    from blis_sim.capacity.replicate import replicate
     from blis_sim.capacity.sweep import sweep
     from blis_sim.capacity.tune import tune
     from blis_sim.errors import (
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "load_scenario",
     "plan",
+    "replicate",
     "resolve",
     "simulate",
     "sweep",
@@ -44,6 +46,7 @@ __all__ = [
 
 _STUDIES = {
     "plan": "blis_sim.capacity.planning",
+    "replicate": "blis_sim.capacity.replicate",
     "sweep": "blis_sim.capacity.sweep",
     "tune": "blis_sim.capacity.tune",
 }

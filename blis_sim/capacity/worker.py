@@ -14,6 +14,7 @@ from blis_sim.errors import CatalogError, ConfigError, InvariantError, Simulatio
 from blis_sim.metrics.definitions import LATENCIES
 from blis_sim.metrics.metric import Group
 from blis_sim.metrics.plain import canonical_sha256, to_plain
+from blis_sim.metrics.replications import NOT_FIGURES
 from blis_sim.units import US_PER_MS
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from blis_sim.metrics.result import Result
 
 _QUANTILES = tuple(float(rank) for rank in range(101))
-_NOT_FIGURES = {"date", "backend", "model_id", "request_rate", "burstiness", "max_concurrency"}
 _OF_A_DEPLOYMENT = (
     *("model", "gpu", "tensor_parallel_size", "num_instances", "num_kv_blocks"),
     *("latency_model", "latency_source"),
@@ -90,7 +90,7 @@ def _simulated(point: Point) -> Outcome:
     return Outcome(
         status=OutcomeStatus.DONE,
         deployment=to_plain(_deployment(context)),
-        metrics=to_plain({k: v for k, v in result.summary.items() if k not in _NOT_FIGURES}),
+        metrics=to_plain({k: v for k, v in result.summary.items() if k not in NOT_FIGURES}),
         quantiles=_quantiles(result),
         checks=checks,
         is_saturated=saturated,

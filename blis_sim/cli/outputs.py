@@ -121,6 +121,7 @@ def _check_companions(options: Mapping[str, Any]) -> None:
         ("--save-detailed", ("--save-result", "--json")),
         ("--timeline-from", ("--timeline-out",)),
         ("--timeline-duration", ("--timeline-out",)),
+        ("--jobs", ("--replications",)),
     ):
         if flag in options and not any(other in options for other in companions):
             raise ConfigError(f"{flag} must be given with {' or '.join(companions)}; got it alone")

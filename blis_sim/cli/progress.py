@@ -77,3 +77,29 @@ def progress_bar(
         yield bar.update
     finally:
         bar.stop()
+
+
+@contextmanager
+def counting_bar(
+    what: str, *, is_wanted: bool = True
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that is told (done, in all) of simulations, None without a terminal.
+
+    Parameters
+    ----------
+    what : str
+        What is counted, plural.
+    is_wanted : bool
+        False = give None in any case.
+    """
+    if not is_wanted or not sys.stderr.isatty():
+        yield None
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

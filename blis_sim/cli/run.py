@@ -13,7 +13,7 @@ from blis_sim.cli.flags import Typed, collect, signature
 from blis_sim.cli.outputs import Outputs, latency_tags, plan_outputs
 from blis_sim.cli.run_flags import run_flags
 from blis_sim.cli.settings import in_flags
-from blis_sim.errors import BlisError
+from blis_sim.errors import BlisError, ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.config.scenario import Scenario
@@ -65,15 +65,68 @@ def _run(typed: Sequence[Typed]) -> None:
     api.run_context(resolved, percentiles=percentiles)
     outputs = plan_outputs(options, resolved)
     outputs.check_inputs(_inputs(scenario, options))
+    num_replications = _num_replications(options)
+    if num_replications > 1:
+        notices += _of_the_first(outputs, scenario.seed)
     if "--dry-run" in options:
+        if num_replications > 1:
+            out(f"# replications: {num_replications}, with seeds from {scenario.seed} on")
         _print_dry_run(resolved, notices)
         return
     is_quiet = "--quiet" in options
     if outputs.prints_json and not is_quiet:
         _print_notes(resolved, notices)
     result = _simulate(resolved, outputs, percentiles, notices, is_quiet=is_quiet)
+    if num_replications > 1:
+        _replicate(result, scenario, options, percentiles)
     outputs.write(result)
     _print_result(result, outputs, tags, is_quiet=is_quiet)
+
+
+def _num_replications(options: Mapping[str, Any]) -> int:
+    number: int = options.get("--replications", 1)
+    if number > 1:
+        from blis_sim.capacity.replicate import check_num_replications
+
+        check_num_replications(number, "--replications")
+    elif "--jobs" in options:
+        raise ConfigError(
+            f"--jobs must be given with --replications of 2 or more; got {number}: leave it out"
+        )
+    return number
+
+
+def _of_the_first(outputs: Outputs, seed: int) -> list[str]:
+    """Return what is to be said of files that show a single simulation."""
+    flags = [output.flag for output in outputs.files if output.flag not in _WITH_REPLICATIONS]
+    if outputs.detailed:
+        flags.append("--save-detailed")
+    if not flags:
+        return []
+    verb = "shows" if len(flags) == 1 else "show"
+    return [f"{', '.join(flags)} {verb} the first replication alone, seed {seed}"]
+
+
+_WITH_REPLICATIONS = {"--json", "--save-result"}
+"""Files that hold the figures of all replications."""
+
+
+def _replicate(
+    first: Result, scenario: Scenario, options: Mapping[str, Any], percentiles: Sequence[float]
+) -> None:
+    """Simulate with the seeds that follow, and give the figures to the result of the first."""
+    from blis_sim.capacity.replicate import add_replications
+    from blis_sim.cli.progress import counting_bar
+
+    with counting_bar("replications", is_wanted="--quiet" not in options) as on_replication:
+        add_replications(
+            first,
+            scenario,
+            options["--replications"],
+            percentiles=percentiles,
+            num_jobs=options.get("--jobs"),
+            on_replication=on_replication,
+        )
 
 
 def _scenario(typed: Sequence[Typed], options: Mapping[str, Any]) -> tuple[Scenario, list[str]]:

@@ -10,7 +10,7 @@ from blis_sim.cli.flags import Flag, setting
 from blis_sim.cli.later import later_flags
 from blis_sim.cli.load_flags import load_flags
 from blis_sim.cli.settings import apply_goodput, apply_horizon
-from blis_sim.cli.values import duration_s, percentiles
+from blis_sim.cli.values import at_least_one, duration_s, percentiles
 
 
 def run_flags() -> tuple[Flag, ...]:
@@ -93,6 +93,20 @@ def _result_flags() -> tuple[Flag, ...]:
             "LIST",
             "Percentiles to report besides 50, 90, 95 and 99, e.g. 25,99.9.",
             percentiles,
+        ),
+        Flag(
+            names=("--replications",),
+            metavar="N",
+            panel="Results",
+            parse=at_least_one,
+            help="Simulate with N seeds, one after the other: means with 95 % intervals (1).",
+        ),
+        Flag(
+            names=("--jobs", "-j"),
+            metavar="N",
+            panel="Results",
+            parse=at_least_one,
+            help="Replications at a time (one per processor).",
         ),
         row("--json", "", "FILE|-", "Write everything as JSON; - prints it instead of the table."),
         row("--requests-out", "", "FILE", "Write one row per request: .csv, .csv.gz or .parquet."),

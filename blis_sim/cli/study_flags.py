@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blis_sim.cli.common import note
 from blis_sim.cli.flags import Flag
 from blis_sim.cli.run_flags import run_flags
-from blis_sim.cli.values import count
+from blis_sim.cli.values import at_least_one
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,14 +65,6 @@ def dry_run_flag(text: str) -> Flag:
     """Return --dry-run with what it shows."""
     flag = next(flag for flag in run_flags() if flag.names[0] == "--dry-run")
     return replace(flag, panel=PANEL, help=text)
-
-
-def at_least_one(typed: str, flag: str) -> int:
-    """Return a whole number >= 1."""
-    number = count(typed, flag)
-    if number < 1:
-        raise ConfigError(f"{flag} must be at least 1; got {typed}")
-    return number
 
 
 def store_path(options: Mapping[str, Any]) -> Path | None:

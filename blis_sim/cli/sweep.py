@@ -11,7 +11,6 @@ from blis_sim.cli.common import EXIT_FAILED, note, out
 from blis_sim.cli.flag_command import make_command, own_options, read_settings, write_text
 from blis_sim.cli.flags import Flag, Typed
 from blis_sim.cli.study_flags import (
-    at_least_one,
     backend_of,
     dry_run_flag,
     opened_store,
@@ -21,6 +20,7 @@ from blis_sim.cli.study_flags import (
     study_flags,
 )
 from blis_sim.cli.study_outputs import check_outputs, prints_table
+from blis_sim.cli.values import at_least_one
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +16,15 @@ from blis_sim.cli.flag_command import (
     write_text,
 )
 from blis_sim.cli.flags import Flag, Typed
-from blis_sim.cli.study_flags import at_least_one, run_switches
+from blis_sim.cli.progress import counting_bar
+from blis_sim.cli.study_flags import run_switches
+from blis_sim.cli.values import at_least_one
 from blis_sim.errors import ConfigError
 
 if TYPE_CHECKING:
     from blis_sim.validation.experiment import Case
     from blis_sim.validation.shipped import LeftOut
-    from blis_sim.validation.validate import OnCase, Validation
+    from blis_sim.validation.validate import Validation
 
 HELP = "Simulate measured serving runs and compare."
 _MORE = """
@@ -134,7 +134,7 @@ def _run(typed: Sequence[Typed]) -> None:
     cases, left_out = list(_cases(options)), _left_out(options)
     is_quiet = "--quiet" in options
     num_seeds = options.get("--seeds", 1)
-    with _progress(is_wanted=not is_quiet) as on_case:
+    with counting_bar("simulations", is_wanted=not is_quiet) as on_case:
         validation = validate(
             cases,
             overrides=overrides,
@@ -299,19 +299,3 @@ def _write_bands(validation: Validation, options: Mapping[str, Any]) -> None:
         note(f"--bands-out: {options['--bands-out']} is left as it was: no row was simulated")
         return
     write_error_bands(options["--bands-out"], bands)
-
-
-@contextmanager
-def _progress(*, is_wanted: bool) -> Iterator[OnCase | None]:
-    """Give what is told how far it is; on a terminal it moves a bar on stderr."""
-    if not is_wanted or not sys.stderr.isatty():
-        yield None
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("simulations", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -44,6 +44,14 @@ def count(typed: str, flag: str) -> int:
     return int(typed)
 
 
+def at_least_one(typed: str, flag: str) -> int:
+    """Return a whole number >= 1."""
+    number = count(typed, flag)
+    if number < 1:
+        raise ConfigError(f"{flag} must be at least 1; got {typed}")
+    return number
+
+
 def duration_s(typed: str, flag: str) -> float:
     """Return seconds: ``600s``, ``1500ms``, ``10m``, ``1h``, ``1h30m``; a unit is needed."""
     parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)", typed.strip().lower())

@@ -29,6 +29,7 @@ from blis_sim.metrics.definitions import (
 from blis_sim.metrics.measured import Measured
 from blis_sim.metrics.plain import canonical_sha256, to_plain
 from blis_sim.metrics.records import RunData
+from blis_sim.metrics.replications import Replications
 from blis_sim.metrics.timeline import step_columns
 from blis_sim.metrics.window import window_of
 
@@ -79,6 +80,8 @@ class Result:
         self.run = run
         self.context = context
         self._run_info = run_info
+        self.replications: Replications | None = None
+        """Figures of several seeds, where `replicate` simulated them."""
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -245,6 +248,8 @@ class Result:
             "run_info": self.run_info,
             "metric_definitions": definitions,
         }
+        if self.replications is not None:
+            report["replications"] = self.replications.to_json_dict()
         plain: dict[str, Any] = to_plain(report)
         return plain
 

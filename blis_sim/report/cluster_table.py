@@ -17,15 +17,24 @@ _MIN_NAME = 8
 _WHOLE_FROM = 1_000.0
 
 
-def cluster_rows(result: Result) -> Iterator[str]:
+def cluster_rows(result: Result, summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line per pool, or per instance of a small single pool, then the whole cluster.
 
     Rows about tenants, waiting in the gateway, transfers and scaling are left out where there is
     nothing of the kind.
     In and out are tokens of prompts computed and tokens generated, per second of the run.
+
+    Parameters
+    ----------
+    result : Result
+        What to show.
+    summary : mapping
+        Its figures, or those of several replications, as `metric_row` takes them.
     """
+    run = result.run
+    if result.replications is not None and result.replications.is_random:
+        yield f"with the first seed, {result.context.seed}:"
     yield from _parts(result)
-    summary, run = result.summary, result.run
     yield metric_row(summary, "jain_instances")
     yield metric_row(summary, "load_imbalance")
     if summary["jain_tenants"] is not None:
@@ -46,7 +55,7 @@ def cluster_rows(result: Result) -> Iterator[str]:
     is_scaled = any(pool.max_instances is not None for pool in result.context.pools)
     if is_scaled or run.scaling:
         yield metric_row(summary, "num_scaling_events")
-        yield from _instance_rows(result)
+        yield from _instance_rows(result, summary)
 
 
 def _parts(result: Result) -> Iterator[str]:
@@ -80,11 +89,11 @@ def _time_rows(summary: Mapping[str, Any], label: str, tag: str) -> Iterator[str
     yield row(f"P99 {label} (ms)", summary[f"p99_{tag}_ms"])
 
 
-def _instance_rows(result: Result) -> Iterator[str]:
+def _instance_rows(result: Result, summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield how many instances took requests at a time: mean, fewest and most."""
     if len(result.per_pool) == 1:
         for tag in ("mean_instances", "min_instances", "max_instances"):
-            yield metric_row(result.summary, tag)
+            yield metric_row(summary, tag)
         return
     for name, pool in result.per_pool.items():
         if pool["num_scaling_events"] or pool["min_instances"] != pool["max_instances"]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from blis_sim.errors import ConfigError, unknown_name
 from blis_sim.metrics.definitions import LATENCIES
 from blis_sim.metrics.percentiles import rank_word
 from blis_sim.metrics.records import ABSENT, Status
+from blis_sim.metrics.replications import Replications
 from blis_sim.metrics.result import PoolContext, Result, RunContext
 from blis_sim.report.cluster_table import cluster_rows
-from blis_sim.report.table_rows import LABEL_WIDTH, metric_row, row
+from blis_sim.report.table_rows import LABEL_WIDTH, metric_row, row, shown
 
 WIDTH = 50
 MAX_WIDTH = 80
@@ -40,6 +41,7 @@ _ENGINE = (
 )
 _UNFINISHED = tuple(status.name.lower() for status in Status if status is not Status.COMPLETED)
 _MAX_REASONS = 5
+_NO_BREAK = "\u00a0%"
 _TABLE_LATENCIES = ("ttft", "tpot", "itl", "e2el")
 _HEADLINE_SETTINGS = (
     "max_num_seqs",
@@ -75,10 +77,13 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
     A row without data shows ``n/a``. Rows about a rate, a limit on concurrency or a goodput
     that was not asked for are left out, as in vLLM.
     """
+    replications = result.replications
+    summary = result.summary if replications is None else shown(replications.metrics)
     lines = [
         *_heading(result.context),
+        *_replications_words(replications),
         f"{' Serving Benchmark Result ':=^{WIDTH}}",
-        *_serving_rows(result),
+        *_serving_rows(result.context, summary),
     ]
     by_tag = {latency.tag: latency for latency in LATENCIES}
     ranks = sorted({99.0, *result.context.percentiles})
@@ -90,12 +95,12 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
         stats = [("Mean", "mean"), ("Median", "median")]
         stats += [(f"P{rank_word(rank)}", f"p{rank_word(rank)}") for rank in ranks]
         lines += [
-            row(f"{label} {latency.header} (ms)", result.summary[f"{key}_{tag}_ms"])
+            row(f"{label} {latency.header} (ms)", summary[f"{key}_{tag}_ms"])
             for label, key in stats
         ]
-    lines += [f"{'Engine':-^{WIDTH}}", *_engine_rows(result)]
+    lines += [f"{'Engine':-^{WIDTH}}", *_engine_rows(result.context, summary)]
     if result.run.pools:
-        lines += [f"{'Cluster':-^{WIDTH}}", *cluster_rows(result)]
+        lines += [f"{'Cluster':-^{WIDTH}}", *cluster_rows(result, summary)]
     lines += [*_unfinished(result), "=" * WIDTH]
     if result.accuracy is not None:
         lines += _wrapped(result.accuracy.text)
@@ -145,10 +150,22 @@ def _engine_words(context: RunContext | PoolContext) -> str:
     return f"Engine{version}{profile}: {', '.join(shown)}"
 
 
-def _serving_rows(result: Result) -> Iterator[str]:
-    context = result.context
+def _replications_words(replications: Replications | None) -> list[str]:
+    """Return how many there are and how figures are written; nothing without any."""
+    if replications is None:
+        return []
+    seeds = replications.seeds
+    begin = f"Replications: {len(seeds)} (seeds {seeds[0]} to {seeds[-1]})"
+    if not replications.is_random:
+        return _wrapped(f"{begin} gave the same figures: nothing in this scenario is random")
+    return _wrapped(
+        f"{begin}: mean ± half its 95 % confidence interval; percentiles are averaged, not pooled"
+    )
+
+
+def _serving_rows(context: RunContext, summary: Mapping[str, Any]) -> Iterator[str]:
     for tag in _BEFORE_RATE:
-        yield metric_row(result.summary, tag)
+        yield metric_row(summary, tag)
     if context.max_concurrency is not None:
         yield row("Maximum request concurrency", context.max_concurrency)
     if context.request_rate is not None:
@@ -156,23 +173,24 @@ def _serving_rows(result: Result) -> Iterator[str]:
     has_limits = any(limit is not None for limit in context.slo.values())
     for tag in _AFTER_RATE:
         if tag != "request_goodput" or has_limits:
-            yield metric_row(result.summary, tag)
+            yield metric_row(summary, tag)
 
 
-def _engine_rows(result: Result) -> Iterator[str]:
-    context, label = result.context, "KV blocks per instance"
+def _engine_rows(context: RunContext, summary: Mapping[str, Any]) -> Iterator[str]:
+    label = "KV blocks per instance"
     if len({pool.num_kv_blocks for pool in context.pools}) < 2:
         yield row(label, context.num_kv_blocks)
     else:
         for pool in context.pools:
             yield row(f"{label}, {pool.name}"[: LABEL_WIDTH - 1], pool.num_kv_blocks)
     for tag in _ENGINE:
-        yield metric_row(result.summary, tag)
+        yield metric_row(summary, tag)
 
 
 def _unfinished(result: Result) -> Iterator[str]:
     """Yield where the requests are that did not complete, and why; nothing when all did."""
-    counts = result.conservation
+    several = result.replications
+    counts = result.conservation if several is None else shown(several.conservation)
     left = [(state, counts[state]) for state in _UNFINISHED if counts[state]]
     if not left:
         return
@@ -181,6 +199,8 @@ def _unfinished(result: Result) -> Iterator[str]:
         yield row(state.replace("_", " ").capitalize(), count)
     codes = result.run.requests.reason
     reasons = Counter(codes[codes != ABSENT].tolist()).most_common()
+    if reasons and several is not None and several.is_random:
+        yield f"with the first seed, {result.context.seed}:"
     for code, count in reasons[:_MAX_REASONS]:
         yield from _wrapped(f"{count} x {result.run.reasons[code]}")
     if len(reasons) > _MAX_REASONS:
@@ -199,4 +219,6 @@ def _setting(value: Any) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, MAX_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    joined = text.replace(" %", _NO_BREAK)  # a number and its sign stay together
+    lines = textwrap.wrap(joined, MAX_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " %") for line in lines]
