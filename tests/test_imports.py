@@ -24,7 +24,7 @@ LAYERS = (
     ("engine",),
     ("cluster",),
     ("api",),
-    ("capacity", "validation"),
+    ("calibration", "capacity", "validation"),
     ("report",),
     ("benchmark",),
     ("cli",),

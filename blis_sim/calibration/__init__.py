@@ -1,0 +1,1 @@
+"""Fitting a latency model to measurements of the user's own server."""
