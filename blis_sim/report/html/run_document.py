@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,7 +164,21 @@ def _ours(
         quantiles=quantiles,
         over_time=over_time,
         load=load,
+        notices=tuple(_notices(values)),
     )
+
+
+def _notices(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how well the figures are known."""
+    several = mapping(values.get("replications"))
+    if several.get("is_random"):
+        yield (
+            f"the figures are those of seed {several['seeds'][0]}, the first of {several['num']}; "
+            "their means and intervals are in the table and the JSON of blis run"
+        )
+    text = mapping(values.get("accuracy")).get("text")
+    if text:
+        yield f"accuracy, {text}"
 
 
 def _parts(value: Any) -> dict[str, Mapping[str, Any]]:
