@@ -5,6 +5,7 @@
 #   make test                linters, types and tests
 #   make run GPU=A100-80 ARGS='--rate 4'
 #   make test PYTHON=/usr/bin/python3.12
+#   make accuracy SERVING_RUNS=runs.csv
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +15,8 @@ TRACE := workloads/chat_small.csv
 MODEL := meta-llama/Llama-3.1-8B-Instruct
 GPU := H100
 ARGS :=
+SERVING_RUNS :=
+VALIDATED := build/accuracy
 
 # Settings of the shell that would send packages elsewhere, or leave some of them out.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_DEPS PIP_DRY_RUN PIP_NO_BUILD_ISOLATION
@@ -21,12 +24,13 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check bench format clean
+.PHONY: help run test check bench accuracy format clean
 
 help:
 	@echo 'make run     simulate $(TRACE) on one $(GPU); TRACE, MODEL, GPU and ARGS change it'
 	@echo 'make test    ruff, mypy --strict and pytest'
 	@echo 'make bench   measure the speed of the simulator'
+	@echo 'make accuracy  compare it with measured servers (and SERVING_RUNS=FILE), write docs/accuracy.md'
 	@echo 'make format  let ruff repair and format the code'
 	@echo 'make clean   remove .venv and everything else that was made'
 	@echo 'PYTHON=... names the interpreter of a new .venv (the first of: $(INTERPRETERS))'
@@ -42,6 +46,18 @@ test check: $(VENV)/.dev
 
 bench: $(VENV)/.core
 	@$(BIN)/blis bench engine $(ARGS)
+
+# Some minutes on two processors.
+accuracy: $(VENV)/.core
+	@rm -rf '$(VALIDATED)' && mkdir -p '$(VALIDATED)'
+	$(BIN)/blis validate --quiet --json $(VALIDATED)/shipped.json
+	@if [ -n '$(SERVING_RUNS)' ]; then set -x; \
+	    $(BIN)/blis validate --runs '$(SERVING_RUNS)' --quiet --json $(VALIDATED)/runs.json; fi
+	@set -e; for engine in vllm tensorrt-llm sglang; do \
+	    (set -x; $(BIN)/blis validate --silicon --sample all --engine $$engine --quiet \
+	        --json $(VALIDATED)/silicon_$$engine.json); \
+	done
+	@$(BIN)/python scripts/accuracy_report.py --from $(VALIDATED)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -108,7 +108,11 @@ def validate_flags() -> tuple[Flag, ...]:
 
 
 def _sample(typed: str, flag: str) -> int | None:
-    return None if typed == "all" else at_least_one(typed, flag)
+    if typed == "all":
+        return None
+    if not typed.isdecimal() or not int(typed):
+        raise ConfigError(f"{flag} must be a whole number >= 1, or all; got {typed!r}")
+    return int(typed)
 
 
 def make_validate(arguments: Sequence[str]) -> Callable[..., None]:

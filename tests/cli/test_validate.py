@@ -182,8 +182,14 @@ def test_nothing_that_could_be_simulated_is_a_failure(
             ["--runs", "runs.csv", "--engine", "sglan"],
             "--engine must be a known name; got 'sglan'",
         ),
-        (["--runs", "runs.csv", "--sample", "0"], "--sample must be at least 1; got 0"),
-        (["--runs", "runs.csv", "--sample", "few"], "--sample must be "),
+        (
+            ["--runs", "runs.csv", "--sample", "0"],
+            "--sample must be a whole number >= 1, or all; got '0'",
+        ),
+        (
+            ["--runs", "runs.csv", "--sample", "few"],
+            "--sample must be a whole number >= 1, or all",
+        ),
         (["--runs", "g.json", "--sample", "1"], "--sample must be given with a table of runs"),
         (["--runs", "runs.csv", "--silicon"], "--silicon must not be given with --runs; got both"),
         (["--silicon", "--engine", "tgi"], "--engine must be a known name; got 'tgi'"),
