@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blis_sim.calibration.non_negative import non_negative_least_squares
-from blis_sim.calibration.problem import FloatArray, Parameter
+from blis_sim.calibration.problem import BoolArray, FloatArray, Parameter
 from blis_sim.calibration.replay import Latencies, Surroundings
 from blis_sim.calibration.served import Served
 from blis_sim.calibration.steps import StepLog
@@ -73,15 +73,15 @@ def step_features(steps: StepLog) -> FloatArray:
     return np.hstack([zeros, np.column_stack(beta)])
 
 
-def start_from_steps(steps: StepLog) -> FloatArray:
-    """Return coefficients fitted to steps, each relative to its duration; alpha is 0."""
-    weights = np.sqrt(steps.count) / steps.duration_us
+def start_from_steps(steps: StepLog, rows: BoolArray) -> FloatArray:
+    """Return coefficients fitted to some steps, each relative to its duration; alpha is 0."""
+    weights = np.where(rows, np.sqrt(steps.count) / steps.duration_us, 0.0)
     features = step_features(steps) * weights[:, None]
     return non_negative_least_squares(features, steps.duration_us * weights)
 
 
-def start_from_requests(served: Served) -> FloatArray:
-    """Return a guess from measured times alone.
+def start_from_requests(served: Served, rows: BoolArray) -> FloatArray:
+    """Return a guess from the measured times of some requests.
 
     Between its first and last token a request sees ``1 / TPOT`` steps per second, on average as
     many decodes as there are other requests between these tokens, and the prompts whose first
@@ -92,14 +92,14 @@ def start_from_requests(served: Served) -> FloatArray:
     around = Surroundings.of(served, measured)
     prompts = served.requests.prompt_tokens.astype(np.float64)
     decodes, between = around.decodes, around.prompt_tokens_per_gap
-    several = np.flatnonzero(np.isfinite(measured.tpot_us) & (measured.tpot_us > 0))
+    several = np.flatnonzero(rows & np.isfinite(measured.tpot_us) & (measured.tpot_us > 0))
     if several.size:
         tpot = measured.tpot_us[several]
         columns = np.column_stack([np.ones(several.size), between[several], decodes[several]])
         beta = non_negative_least_squares(columns / tpot[:, None], np.ones(several.size))
     else:
-        beta = np.array([float(np.median(measured.ttft_us)) / 2, 0.0, 0.0])
+        beta = np.array([float(np.median(measured.ttft_us[rows])) / 2, 0.0, 0.0])
     engine_us = _WAIT_STEPS * (beta[0] + beta[2] * decodes) + beta[1] * prompts
     left = np.maximum(measured.ttft_us - engine_us, 0.0)
-    alpha0 = float(np.median(left))
+    alpha0 = float(np.median(left[rows]))
     return np.array([alpha0, 0.0, 0.0, *beta])

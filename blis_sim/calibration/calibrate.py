@@ -182,18 +182,18 @@ class _StepFit:
         self._steps = steps
         self.parameters: Sequence[Parameter]
         self._shipped: FloatArray | None = None
-        if target.latency_model is LatencyModelName.BLACKBOX:
-            self._fixed_us = np.zeros(steps.num_rows)
-            self._features = blackbox.step_features(steps)
-            self.parameters = blackbox.parameters(blackbox.start_from_steps(steps))
-        else:
-            self._fixed_us, self._features = host.step_features(_kernels(target), steps)
-            self.parameters = host.parameters(shipped_host())
-            self._shipped = host.values_of(shipped_host())
         self._fitted: BoolArray = np.ones(steps.num_rows, dtype=bool)
         if hold_out:
             places = np.arange(1, steps.num_rows + 1) * hold_out
             self._fitted = np.floor(places) == np.floor(places - hold_out)
+        if target.latency_model is LatencyModelName.BLACKBOX:
+            self._fixed_us = np.zeros(steps.num_rows)
+            self._features = blackbox.step_features(steps)
+            self.parameters = blackbox.parameters(blackbox.start_from_steps(steps, self._fitted))
+        else:
+            self._fixed_us, self._features = host.step_features(_kernels(target), steps)
+            self.parameters = host.parameters(shipped_host())
+            self._shipped = host.values_of(shipped_host())
         _check_enough(int(self._fitted.sum()), "steps")
 
     def search(self) -> Search:
@@ -239,17 +239,17 @@ class _RequestFit:
         self._shipped: FloatArray | None = None
         self.notices: tuple[str, ...] = ()
         self.parameters: Sequence[Parameter]
+        count = served.requests.num_requests
+        is_fitted = np.arange(count) < round(count * (1 - hold_out))
         model_of: Callable[[FloatArray], LatencyModel] = blackbox.model_of
         if target.latency_model is LatencyModelName.BLACKBOX:
-            self.parameters = blackbox.parameters(blackbox.start_from_requests(served))
+            self.parameters = blackbox.parameters(blackbox.start_from_requests(served, is_fitted))
         else:
             self.parameters = host.parameters(shipped_host())
             self._shipped = host.values_of(shipped_host())
             model_of = partial(host.model_of, _kernels(target))
 
         self._replay = Replay(target.resolved.engine, served, model_of)
-        count = served.requests.num_requests
-        is_fitted = np.arange(count) < round(count * (1 - hold_out))
         self._completed = self._find_completed()
         self._fitted: BoolArray = is_fitted & self._completed
         _check_enough(int(self._fitted.sum()), "requests")

@@ -58,7 +58,9 @@ def values_of(model: HostModel) -> FloatArray:
 
 def model_of(base: RooflineV2Model, values: FloatArray) -> RooflineV2Model:
     """Return a latency model like ``base`` with another host model."""
-    return RooflineV2Model(base.forward, base.timer.tables, host_of(values))
+    return RooflineV2Model(
+        base.forward, base.timer.tables, host_of(values), is_async=base.is_async
+    )
 
 
 def step_features(base: RooflineV2Model, steps: StepLog) -> tuple[FloatArray, FloatArray]:

@@ -128,7 +128,7 @@ def _held(search: Search, fit: Fit, parameter: Parameter, number: int, is_free: 
 def _reason(parameters: Sequence[Parameter], number: int, fit: Fit, spread: Spread) -> str:
     partner, half = int(spread.partner[number]), float(spread.half_width[number])
     if spread.explained[number] >= _ALIKE and partner >= 0:
-        return f"its effect cannot be told from that of {parameters[partner].name}"
+        return f"its effect cannot be told from that of {parameters[partner].name}, which has it"
     value = float(fit.values[number])
     return f"the interval of its estimate, {value:.4g} +- {half:.2g}, includes 0"
 

@@ -196,10 +196,11 @@ def latency_flags() -> tuple[Flag, ...]:
             three_numbers,
         ),
         row(
-            "--coefficients-file",
+            "--coefficients --coefficients-file",
             "latency.coefficients_file",
             "FILE",
-            "Coefficients of your own, CSV in the layout of configs/coefficients.csv.",
+            "Coefficients of your own, as blis calibrate writes them: .csv in the layout of "
+            "configs/coefficients.csv for blackbox, .yaml for the host model of roofline-v2.",
         ),
         row(
             "--bench-data-path",

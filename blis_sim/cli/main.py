@@ -12,6 +12,7 @@ import typer
 from blis_sim.cli import (
     bench,
     bench_data,
+    calibrate,
     common,
     compare,
     compose,
@@ -62,6 +63,9 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     app.command("tune", help=tune.HELP, add_help_option=False)(tune.make_tune(arguments))
     app.command("validate", help=validate.HELP, add_help_option=False)(
         validate.make_validate(arguments)
+    )
+    app.command("calibrate", help=calibrate.HELP, add_help_option=False)(
+        calibrate.make_calibrate(arguments)
     )
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
     app.command("models", help=models.HELP)(models.models)
@@ -147,6 +151,7 @@ def _flags_of(command: str) -> tuple[Flag, ...]:
         "plan": plan.plan_flags,
         "tune": tune.tune_flags,
         "validate": validate.validate_flags,
+        "calibrate": calibrate.calibrate_flags,
         "step": step.step_flags,
     }
     return tables[command]() if command in tables else ()

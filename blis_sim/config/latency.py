@@ -28,7 +28,8 @@ class LatencySettings(Section):
     beta: tuple[float, float, float] | None = None
     """Blackbox beta: us, us per prefill token, us per decode."""
     coefficients_file: Path | None = None
-    """CSV in the layout of configs/coefficients.csv."""
+    """CSV in the layout of configs/coefficients.csv (blackbox), or YAML with a host model
+    (roofline-v2)."""
     model_config_folder: Path | None = None
     """Folder with (or path of) an HF config.json that wins over the shipped one."""
     hardware_config: Path | None = None

@@ -54,6 +54,8 @@ class Deployment:
         As in the engine's settings.
     truncation : TruncationMethod
         How the engine applies the model's default top-k and top-p.
+    is_async : bool
+        Whether the engine, with roofline-v2, forms the next batch while a step runs.
     """
 
     model_name: str
@@ -64,6 +66,7 @@ class Deployment:
     is_as_published: bool = True
     kv_cache_dtype: str = "auto"
     truncation: TruncationMethod = TruncationMethod.NONE
+    is_async: bool = True
 
     @property
     def key(self) -> str:
@@ -106,10 +109,11 @@ def select_latency(settings: LatencySettings, deployment: Deployment) -> Selecti
     ----------
     settings : LatencySettings
         What the user wrote. With ``auto`` the first of these that applies: coefficients or a
-        coefficient file given -> blackbox; hardware file, model folder or kernel tables given
-        -> roofline-v2 where there are tables measured on this GPU, else roofline-v1; shipped
-        tables measured on this GPU -> roofline-v2; a shipped coefficient row for this model,
-        GPU and TP -> blackbox; tables of another GPU -> roofline-v2; roofline-v1.
+        coefficient file given -> blackbox, or roofline-v2 where the file holds a host model;
+        hardware file, model folder or kernel tables given -> roofline-v2 where there are
+        tables measured on this GPU, else roofline-v1; shipped tables measured on this GPU ->
+        roofline-v2; a shipped coefficient row for this model, GPU and TP -> blackbox; tables
+        of another GPU -> roofline-v2; roofline-v1.
     deployment : Deployment
         Model, GPU, TP and engine version.
 
@@ -131,7 +135,7 @@ def select_latency(settings: LatencySettings, deployment: Deployment) -> Selecti
     if settings.alpha is not None:
         return _blackbox(settings, deployment, "coefficients given")
     if settings.coefficients_file is not None:
-        return _blackbox(settings, deployment, "coefficient file given")
+        return _from_file(settings, deployment)
     given = [
         what
         for what, value in (
@@ -182,6 +186,7 @@ def _roofline_v2(
     settings: LatencySettings, deployment: Deployment, found: TablesFor, reason: str
 ) -> Selection:
     from blis_sim.latency.roofline_v2.host import shipped_host
+    from blis_sim.latency.roofline_v2.host_file import read_host
     from blis_sim.latency.roofline_v2.model import RooflineV2Model
     from blis_sim.transformer.forward_pass import ForwardPass
 
@@ -203,14 +208,37 @@ def _roofline_v2(
         )
     has_coefficients = deployment.is_as_published and _find_row(deployment, None) is not None
     others = (LatencyModelName.BLACKBOX.value,) if has_coefficients else ()
+    source, file = f"{where}, kernels of {found.tables.measured_on('gemm')}", None
+    if _has_host_file(settings):
+        file = settings.coefficients_file
+        source += f"; host model of {file}"
     return Selection(
-        model=RooflineV2Model(forward, found.tables, shipped_host()),
+        model=RooflineV2Model(
+            forward,
+            found.tables,
+            shipped_host() if file is None else read_host(file),
+            is_async=deployment.is_async,
+        ),
         name=LatencyModelName.ROOFLINE_V2,
         reason=reason,
-        source=f"{where}, kernels of {found.tables.measured_on('gemm')}",
+        source=source,
         alternatives=(*others, LatencyModelName.ROOFLINE_V1.value),
         notices=tuple(notices),
     )
+
+
+def _from_file(settings: LatencySettings, deployment: Deployment) -> Selection:
+    if _has_host_file(settings):
+        tables = _tables(settings, deployment)
+        return _roofline_v2(settings, deployment, tables, "host model given")
+    return _blackbox(settings, deployment, "coefficient file given")
+
+
+def _has_host_file(settings: LatencySettings) -> bool:
+    """Return whether the coefficient file holds a host model of roofline-v2."""
+    from blis_sim.latency.roofline_v2.host_file import is_host_file
+
+    return settings.coefficients_file is not None and is_host_file(settings.coefficients_file)
 
 
 def _check_given(settings: LatencySettings) -> None:
@@ -236,6 +264,14 @@ def _check_given(settings: LatencySettings) -> None:
             "latency.coefficients_file must not be set together with latency.alpha and "
             f"latency.beta; got {settings.coefficients_file}; leave one of them out"
         )
+    if _has_host_file(settings):
+        if not uses_tables:
+            raise ConfigError(
+                "latency.coefficients_file must not be a host model with latency.model "
+                f"{settings.model.value}; got {settings.coefficients_file}; only roofline-v2 has "
+                "one; leave one of them out, or give a .csv file for blackbox"
+            )
+        return
     is_for_blackbox = settings.model in {LatencyModelName.AUTO, LatencyModelName.BLACKBOX}
     for name in () if is_for_blackbox else coefficients:
         raise ConfigError(
