@@ -71,6 +71,8 @@ class CandidatePlan:
         What binds first at the highest rate: a limit, and what the engine runs out of.
     metrics : mapping
         Figures of one replica at the highest rate.
+    accuracy : str
+        How far such figures were off where servers were measured; empty = not known.
     gpus_per_replica : int
         GPUs of a replica.
     usd_per_gpu_hour : float or None
@@ -98,6 +100,7 @@ class CandidatePlan:
     reason: str = ""
     binds: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: str = ""
     gpus_per_replica: int = 1
     usd_per_gpu_hour: float | None = None
     output_tokens: float = 0.0
@@ -188,6 +191,7 @@ class CandidatePlan:
             "tokens_per_s_per_user": self.tokens_per_s_per_user,
             "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
             "metrics": dict(self.metrics),
+            "accuracy": self.accuracy,
             "probes": [] if found is None else [probe_json(m) for m in found.measurements],
             "num_simulations": self.num_simulations,
             "num_requests": self.num_requests,

@@ -342,6 +342,7 @@ class CandidateSearch:
             reason=reason,
             binds="" if found.rate <= 0 else binds,
             metrics={} if at_rate is None else dict(at_rate.metrics),
+            accuracy="" if at_rate is None else at_rate.accuracy,
             gpus_per_replica=self.num_gpus,
             usd_per_gpu_hour=None if self.price is None else self.price.median_usd_per_gpu_hour,
             output_tokens=tokens,

@@ -109,6 +109,8 @@ class Outcome:
         The load in words.
     notices : list of str
         What the user should know.
+    accuracy : str
+        How far such figures were off where servers were measured, in words; empty = not known.
     scenario_sha256 : str
         Hash of the resolved scenario; empty when there is none.
     num_requests : int
@@ -128,6 +130,7 @@ class Outcome:
     request_rate: float | None = None
     load: str = ""
     notices: Sequence[str] = ()
+    accuracy: str = ""
     scenario_sha256: str = ""
     num_requests: int = 0
     wall_s: float = 0.0

@@ -80,6 +80,7 @@ def _simulated(point: Point) -> Outcome:
         marks_s=() if window is None else window.marks_s(),
     )
     num_requests = len(result.run.requests.request_id)
+    accuracy = result.accuracy
     checks: list[Any] = []
     saturated = None
     if window is not None:
@@ -98,6 +99,7 @@ def _simulated(point: Point) -> Outcome:
         request_rate=to_plain(context.request_rate),
         load=resolved.workload.description,
         notices=list(context.notices),
+        accuracy="" if accuracy is None else accuracy.text,
         scenario_sha256=canonical_sha256(context.scenario),
         num_requests=num_requests,
     )

@@ -191,7 +191,7 @@ def accuracy_of(
     worst = max(each, key=_weight)
     others = tuple(words for one in each for words in one.outside)
     if len(kinds) > 1:
-        others = (*others, "instances of several kinds never measured together")
+        others = (*others, "no instances of several kinds measured together")
     if worst.band is None or not others:
         return worst
     return Accuracy(
@@ -243,15 +243,15 @@ def _outside(
     """Yield what of a run lies outside of what was measured for an entry, in words."""
     architecture = _WORDS[kind.architecture]
     if not any(each.gpu == kind.gpu for each in own):
-        yield f"{kind.gpu} never measured"
+        yield f"no {kind.gpu} server measured"
     elif band.gpu != kind.gpu or band.architecture != kind.architecture:
-        yield f"{architecture} models on {kind.gpu} never measured"
+        yield f"no {architecture} model measured on {kind.gpu}"
     if band.architecture != kind.architecture and not any(
         each.architecture == kind.architecture for each in own
     ):
-        yield f"{architecture} models never measured"
+        yield f"no {architecture} model measured"
     if kind.quantization not in band.quantizations:
-        yield f"{kind.quantization} weights never measured"
+        yield f"no {kind.quantization} weights measured"
     for setting in kind.own_settings:
         yield f"latency.{setting} of your own"
     for name, words in _BEYOND.items():

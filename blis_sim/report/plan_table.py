@@ -49,6 +49,9 @@ def render_plan(plan: Plan) -> str:
     lines += [*_work(plan), *_prices(plan), ""]
     for sentence in plan.sentences():
         lines += textwrap.wrap(sentence, WIDTH)
+    for accuracy in dict.fromkeys(best.accuracy for best in plan.winners if best.accuracy):
+        text = f"accuracy at the highest rate: {accuracy}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(lines)
 
 

@@ -99,10 +99,10 @@ def test_few_servers_are_said() -> None:
 @pytest.mark.parametrize(
     ("facts", "outside"),
     [
-        ({"gpu": "B200"}, "B200 never measured"),
+        ({"gpu": "B200"}, "no B200 server measured"),
         ({"tensor_parallel_size": 8}, "TP 8 above 4"),
-        ({"architecture": "moe"}, "MoE models on H100 never measured; MoE models never measured"),
-        ({"quantization": "fp8"}, "fp8 weights never measured"),
+        ({"architecture": "moe"}, "no MoE model measured on H100; no MoE model measured"),
+        ({"quantization": "fp8"}, "no fp8 weights measured"),
         ({"num_parameters": 671e9}, "671 billion parameters above 70"),
         ({"own_settings": ("bench_data_path",)}, "latency.bench_data_path of your own"),
     ],
@@ -151,7 +151,7 @@ def test_of_several_kinds_the_worst_counts() -> None:
     found = accuracy_of([kind(), kind(gpu="L40S")], load(), bands)
     assert found is not None
     assert found.band == bands[-1]
-    assert found.outside == ("instances of several kinds never measured together",)
+    assert found.outside == ("no instances of several kinds measured together",)
     found = accuracy_of([kind(), kind(latency_model="roofline-v1")], load(), bands)
     assert found is not None
     assert found.status is AccuracyStatus.NOT_VALIDATED

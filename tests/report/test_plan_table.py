@@ -113,6 +113,14 @@ def test_without_a_target_there_are_no_replicas() -> None:
     assert "carries 12.3 requests/s within p99 TTFT <= 500 ms" in text
 
 
+def test_how_well_the_winner_is_known() -> None:
+    """Its line is the last one; where nothing is known there is none."""
+    plan = make_plan(make_row(is_pareto=True, accuracy="validated: TTFT ±9 %"))
+    assert render_plan(plan).endswith("\naccuracy at the highest rate: validated: TTFT ±9 %")
+    assert plan.to_json_dict()["candidates"][0]["accuracy"] == "validated: TTFT ±9 %"
+    assert "accuracy" not in render_plan(make_plan(make_row(is_pareto=True)))
+
+
 def test_reasons_are_said_once() -> None:
     """Those that carry nothing have no row; those for the same reason share a line."""
     none = make_row("L4", 0.0, reason="the weights do not fit", rank=None)

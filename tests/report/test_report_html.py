@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from blis_sim.api import load_scenario, simulate
+from blis_sim.capacity.replicate import replicate
 from blis_sim.capacity.study import Study, StudyKind
 from blis_sim.metrics.result import Result
 from blis_sim.report.html import tables
@@ -363,6 +364,16 @@ def test_a_run_in_memory_has_all_parts(result: Result) -> None:
     assert "nothing is at its limit" in page.answer
     for text in ("the median of 3 offers", "SHA-256", "roofline-v2", "num_requests: 60", "2026"):
         assert text in read.text
+
+
+def test_how_well_the_figures_are_known(result: Result) -> None:
+    """A page says it; of several seeds it shows the first, and says that, too."""
+    page = run_page(document_of(result, "blis run"))
+    assert page.notices[0].startswith("accuracy, ")
+    load = {"num_requests": 3, "request_rate": 8}
+    several = replicate(load_scenario({"workload": load, "seed": 5}), 2)
+    notices = run_page(document_of(several, "blis run")).notices
+    assert notices[0].startswith("the figures are those of seed 5, the first of 2; ")
 
 
 def test_limits_of_requests_are_drawn(result: Result) -> None:
