@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blis_sim.calibration.served import DataKind, kind_of, read_served
-from blis_sim.calibration.steps import read_steps
+from blis_sim.calibration.steps import (
+    CONTEXT,
+    COUNT,
+    DECODES,
+    DURATION,
+    PREFILL_TOKENS,
+    PREFILLS,
+    read_steps,
+)
 from blis_sim.errors import TraceError
 from tests.calibration.servers import write_csv
 
@@ -165,3 +174,13 @@ def test_kinds_are_told_by_the_columns(tmp_path: Path) -> None:
     both = STEPS | {name: REQUESTS[name] for name in REQUESTS}
     with pytest.raises(TraceError, match="not both; got"):
         kind_of(write_csv(tmp_path / "y.csv", both))
+
+
+def test_every_column_is_described() -> None:
+    """The page has a row for each quantity of a step, with all its names."""
+    page = Path(__file__).resolve().parents[2] / "docs/calibration.md"
+    text = page.read_text(encoding="utf-8").partition("| column |")[2].partition("\n\n")[0]
+    described = set(re.findall(r"`([a-z_]+)`", text))
+    for quantity in (PREFILL_TOKENS, DECODES, DURATION, PREFILLS, CONTEXT, COUNT):
+        names = {name for name in quantity.names if not name.endswith(("_ms", "_s"))}
+        assert names <= described, names - described
