@@ -74,6 +74,9 @@ def main() -> int:
     except BlisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyError as error:
+        print(f"error: {error} is missing; measure again with make accuracy", file=sys.stderr)
+        return 2
     print(f"{written} and {data} are written")
     return 0
 

@@ -140,6 +140,9 @@ def test_the_page_is_written_and_checked(
         monkeypatch.setattr(sys, "argv", ["x", "--docs", str(tmp_path), *arguments])
         return script.main()
 
+    (tmp_path / "shipped.json").write_text("{}", encoding="utf-8")
+    assert called("--from", str(tmp_path)) == 2
+    assert "error: 'experiments' is missing" in capsys.readouterr().err
     assert called() == 2
     assert "accuracy.json must be a JSON file; got: " in capsys.readouterr().err
     for name in ("shipped", "silicon_vllm"):

@@ -129,7 +129,7 @@ def _run(typed: Sequence[Typed]) -> None:
     from blis_sim.report.validate_table import render_validation
     from blis_sim.validation.validate import validate
 
-    options = _with_shipped(own_options(typed))
+    options, which = _with_shipped(own_options(typed))
     settings = read_settings(options)
     settings.apply(typed)
     settings.build()  # what is wrong with the flags is wrong everywhere
@@ -137,6 +137,8 @@ def _run(typed: Sequence[Typed]) -> None:
     _check_output(options)
     cases, left_out = list(_cases(options)), _left_out(options)
     is_quiet = "--quiet" in options
+    if which and not is_quiet:
+        note(which)
     num_seeds = options.get("--seeds", 1)
     with counting_bar("simulations", is_wanted=not is_quiet) as on_case:
         validation = validate(
@@ -168,8 +170,8 @@ def _run(typed: Sequence[Typed]) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _with_shipped(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options that name the shipped runs where they name nothing to compare with."""
+def _with_shipped(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return options that name shipped runs where nothing else is named, and words about it."""
     from blis_sim.validation.selection import VLLM
     from blis_sim.validation.shipped import RUNS, SILICON, SILICON_SAMPLE, shipped
 
@@ -177,13 +179,17 @@ def _with_shipped(options: dict[str, Any]) -> dict[str, Any]:
     if "--silicon" in options:
         if given is not None:
             raise ConfigError(f"--silicon must not be given with {given}; got both; leave one out")
-        defaults = {"--engine": VLLM, "--sample": SILICON_SAMPLE}
-        return {**defaults, **options, "--runs": str(shipped(SILICON))}
+        chosen = {"--engine": VLLM, "--sample": SILICON_SAMPLE, **options}
+        each = f"{chosen['--sample']} of each model, GPU and TP"
+        words = f"{SILICON}: {each} are compared; --sample all compares every row"
+        return (
+            {**chosen, "--runs": str(shipped(SILICON))},
+            words if chosen["--sample"] is not None else "",
+        )
     if given is not None:
-        return options
-    if "--quiet" not in options:
-        note(f"no --runs: the shipped measurements are compared, {RUNS}")
-    return {**options, "--runs": str(shipped(RUNS))}
+        return options, ""
+    words = f"no --runs: the shipped measurements are compared, {RUNS}"
+    return {**options, "--runs": str(shipped(RUNS))}, words
 
 
 def _left_out(options: Mapping[str, Any]) -> tuple[LeftOut, ...]:

@@ -271,6 +271,8 @@ def test_the_shipped_sample_of_servers_at_fixed_load(capsys: pytest.CaptureFixtu
     few = ["--set", "workload.output=4", "--set", "workload.num_requests=3"]
     arguments = ["--silicon", "--sample", "1", "--engine", "sglang", *few]
     assert main(["validate", *arguments, *SET, "--json", "s.json"]) == 0
+    captured = capsys.readouterr()
+    assert "silicon.csv: 1 of each model, GPU and TP are compared; --sample all" in captured.err
     document = json.loads(Path("s.json").read_text(encoding="utf-8"))
     assert document["asked"]["runs"] == "bench_data/serving/silicon.csv"
     assert (document["asked"]["engine"], document["asked"]["sample"]) == ("sglang", 1)
@@ -278,7 +280,7 @@ def test_the_shipped_sample_of_servers_at_fixed_load(capsys: pytest.CaptureFixtu
     assert len(rows) == len({(r["model"], r["gpu"], r["tp"]) for r in rows}) > 5
     assert all(row["requests_in_flight"] >= 1 for row in rows)
     assert {each["engine"] for each in document["left_out"]} == {"SGLang"}
-    text = capsys.readouterr().out
+    text = captured.out
     assert text.startswith("Errors in % over ")
     assert "Not in the table: 1,240 published rows, not simulated\n" in text
     assert "the server was SGLang 0.5.9; vLLM is simulated" in text
