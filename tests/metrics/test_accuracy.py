@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from blis_sim import load_scenario, simulate
 from blis_sim.catalog.error_bands import RANGES, ErrorBand, FigureErrors, Range
 from blis_sim.metrics.accuracy import (
     Accuracy,
@@ -180,3 +181,26 @@ def test_the_line_stands_below_the_table() -> None:
     lines = render_table(make_result(kinds=(kind(latency_model="x"),))).splitlines()
     rule = lines.index("=" * 50)
     assert lines[rule + 1] == "not validated: x was not compared with measured servers"
+
+
+def test_a_cluster_has_the_kinds_of_its_pools() -> None:
+    """Each once; what is given for all pools, and for one alone, is named."""
+    pools = [
+        {"name": "a", "num_instances": 2, "latency": {"alpha": [1000, 0, 0]}},
+        {"name": "b", "hardware": "L40S"},
+        {"name": "c", "hardware": "L40S"},
+    ]
+    for pool in pools:
+        pool.setdefault("latency", {})
+        pool["latency"] |= {"alpha": [1000, 0, 0], "beta": [5000, 10, 100]}  # type: ignore[operator]
+    pools[0]["engine"] = {"tensor_parallel_size": 2}
+    load = {"num_requests": 6, "request_rate": 5, "prompt": 8, "output": 2}
+    result = simulate(load_scenario({"workload": load, "cluster": {"pools": pools}}))
+    found = [(each.gpu, each.tensor_parallel_size) for each in result.context.kinds]
+    assert found == [("H100", 2), ("L40S", 1)]
+    assert {each.own_settings for each in result.context.kinds} == {("alpha", "beta")}
+    accuracy = result.accuracy
+    assert accuracy is not None
+    assert accuracy.facts["num_instances"] == 4
+    assert accuracy.status is AccuracyStatus.NOT_VALIDATED
+    assert result.to_json_dict()["accuracy"]["text"] == accuracy.text
