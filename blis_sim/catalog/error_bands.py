@@ -77,7 +77,7 @@ class ErrorBand:
     num_experiments : int
         Measured runs, >= 1.
     source : str
-        What was measured: names of files and roles.
+        What was measured: names of files and roles, and settings that were given for all.
     quantizations : sequence of str
         Of the weights that were measured; ``none`` = 16 or 32 bits.
     errors : mapping of str to FigureErrors

@@ -160,7 +160,7 @@ def _run(typed: Sequence[Typed]) -> None:
     if "--json" in options:
         write_text(validation_json(validation, asked, left_out), options["--json"])
     if "--bands-out" in options:
-        _write_bands(validation, options)
+        _write_bands(validation, options, overrides)
     if not is_quiet and options.get("--json") != STDOUT:
         out(render_validation(validation, left_out, has_rows="--silicon" not in options))
     is_done = any(not row.reason for row in validation.rows)
@@ -298,13 +298,15 @@ def _check_output(options: Mapping[str, Any]) -> None:
         read_error_bands(Path(options["--bands-out"]))
 
 
-def _write_bands(validation: Validation, options: Mapping[str, Any]) -> None:
+def _write_bands(
+    validation: Validation, options: Mapping[str, Any], overrides: Sequence[str]
+) -> None:
     """Write the error bands; rows that were not simulated have none."""
     from blis_sim.validation.bands import error_bands, write_error_bands
 
     named = [Path(options[flag]).name for flag in ("--runs", "--requests") if flag in options]
     role = [f"role {options['--role']}"] if "--role" in options else []
-    bands = error_bands(validation.rows, ", ".join([*named, *role]))
+    bands = error_bands(validation.rows, ", ".join([*named, *role, *overrides]))
     if not bands:
         note(f"--bands-out: {options['--bands-out']} is left as it was: no row was simulated")
         return

@@ -160,7 +160,7 @@ def test_the_command_writes_them(
     assert capsys.readouterr().out == ""
     of_all, of_gpu = read_error_bands(path)
     assert (of_gpu.latency_model, of_gpu.gpu, of_gpu.architecture) == ("blackbox", "H100", "dense")
-    assert (of_gpu.num_deployments, of_gpu.source) == (1, "runs.csv, role dev")
+    assert (of_gpu.num_deployments, of_gpu.source) == (1, f"runs.csv, role dev, {', '.join(FAST)}")
     assert set(of_gpu.errors) == {"ttft_mean", "tpot_mean", "e2e_mean"}
     assert of_gpu.ranges["output_tokens"] == Range(8, 8)
     assert of_all.errors == of_gpu.errors
