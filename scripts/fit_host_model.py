@@ -2,136 +2,56 @@
 
 Run from the root of a checkout: python scripts/fit_host_model.py serving_runs.csv
 
-The table has a row per stage of a run; columns used: role, stage, model, gpu, tp, prompt_tokens,
-output_tokens, stage_rates (per second, by stage, divided by |), ttft_mean_ms, tpot_mean_ms,
-e2e_mean_ms, prompt_pool and prefix_caching (with a pool and 1, all but the last block of a
-prompt is in the prefix cache). Rows with role ``calib`` are fitted, the others only compared.
+The table is one that ``blis validate --runs`` reads (docs/validation.md). Experiments with role
+``calib`` are fitted; no other is looked at. They are simulated, so that what a step costs acts as
+it does on a server: longer steps mean more requests in flight, and those longer steps again.
 
-A stage is taken to be at rest: by Little's law ``rate x (E2E - TTFT)`` requests decode at a
-time, each with its prompt and on average half of its output in the cache; ``rate x TPOT``
-prompts arrive in a step; and the measured TPOT is the mean duration of a step. What its kernels
-do not explain is the host's.
+1. What a step costs (constant, per request, per layer, wait at collectives) by the measured mean
+   TPOT: from the simulated figures and their slopes by each parameter, least squares of the
+   relative errors, none below 0; twice, the second time from where the first one led.
+2. What synchronous engines add (constant, per request) by the measured mean TPOT of shipped rows
+   of such an engine (vLLM 0.12.0 with Qwen3-32B on H100, TP 2, 4 and 8, 8 to 128 requests in
+   flight, ``bench_data/serving``), in the same way: all calib rows are of asynchronous engines,
+   which hide it.
+3. The frontend's constant by the measured mean TTFT of the calib rows: the mean of what is
+   missing then. It passes before the queue, and a load that does not wait for answers is only
+   shifted by it. Its part per prompt token is not fitted, prompts of these rows are too much
+   alike: it is what ``scripts/measure_tokenizer.py`` measures, and is taken from the host model
+   that is there.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
+import os
 import sys
-from collections.abc import Sequence
-from functools import cache
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
-from blis_sim.catalog.gpus import load_gpu
-from blis_sim.catalog.models import load_model
-from blis_sim.latency.base import Batch, PrefillChunk
-from blis_sim.latency.kernel_tables.borrow import tables_for
-from blis_sim.latency.kernel_tables.tables import KernelTables
 from blis_sim.latency.roofline_v2.host import HostModel, shipped_host
-from blis_sim.latency.roofline_v2.model import RooflineV2Model
-from blis_sim.transformer.forward_pass import ForwardPass
+from blis_sim.validation.compare import ValidatedRow
+from blis_sim.validation.experiment import Case, case_of
+from blis_sim.validation.read_runs import read_runs
+from blis_sim.validation.records import RunRecord
+from blis_sim.validation.validate import validate
 
 FloatArray = NDArray[np.float64]
-BLOCK_TOKENS = 16
+Simulate = Callable[[HostModel], Sequence[ValidatedRow]]
+"""Measured rows with what is predicted under a host model, always in the same order."""
 
-
-class Stage(NamedTuple):
-    """One measured stage of a run, at rest."""
-
-    role: str
-    model: str
-    gpu: str
-    tp: int
-    rate_per_s: float
-    batch: float
-    """Requests that decode at a time."""
-    context_tokens: float
-    """In the cache, of each of them."""
-    cached_tokens: int
-    """Of a prompt, from the prefix cache."""
-    prompt_tokens: int
-    tpot_us: float
-
-    @property
-    def prompts_per_step(self) -> float:
-        return self.rate_per_s * self.tpot_us / 1e6
-
-    @property
-    def requests(self) -> float:
-        """In a step, on average."""
-        return self.batch + self.prompts_per_step
-
-
-class Step(NamedTuple):
-    """A stage with what the model says about its step."""
-
-    stage: Stage
-    num_layers: int
-    kernels_us: float
-    """Of a step on average."""
-
-
-def stage_of(row: dict[str, str]) -> Stage | None:
-    """Return the stage a row describes; None for whole runs and rows without figures."""
-    needed = ("stage_rates", "ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms")
-    number = int(row["stage"])
-    if number < 0 or not all(row[name] for name in needed):
-        return None
-    rates = row["stage_rates"].split("|")
-    rate = float(rates[number] if len(rates) > 1 else rates[0])
-    decoding_s = (float(row["e2e_mean_ms"]) - float(row["ttft_mean_ms"])) / 1000
-    prompt, output = round(float(row["prompt_tokens"])), float(row["output_tokens"])
-    is_cached = bool(row["prompt_pool"]) and row["prefix_caching"] == "1"
-    cached = (prompt - 1) // BLOCK_TOKENS * BLOCK_TOKENS if is_cached else 0
-    return Stage(
-        row["role"],
-        row["model"],
-        row["gpu"],
-        int(row["tp"]),
-        rate,
-        max(1.0, rate * decoding_s),
-        prompt + output / 2,
-        cached,
-        prompt,
-        1000 * float(row["tpot_mean_ms"]),
-    )
-
-
-@cache
-def tables_of(gpu: str) -> KernelTables:
-    return tables_for(load_gpu(gpu)).tables
-
-
-@cache
-def kernels_only(model: str, gpu: str, tp: int) -> RooflineV2Model:
-    forward = ForwardPass(
-        load_model(model), tp, has_fp8=load_gpu(gpu).fp8_tflops_dense is not None
-    )
-    return RooflineV2Model(forward, tables_of(gpu), HostModel())
-
-
-def step_of(stage: Stage) -> Step:
-    """Return the stage with the time of its kernels, between whole batches linearly.
-
-    A step with one prompt more takes longer by as much as the prompt adds to it.
-    """
-    model = kernels_only(stage.model, stage.gpu, stage.tp)
-    chunk = PrefillChunk(stage.cached_tokens, stage.prompt_tokens - stage.cached_tokens)
-
-    def kernels_us(batch: int) -> float:
-        context = round(batch * stage.context_tokens)
-        plain = model.step_time(Batch(batch, context))
-        added = model.step_time(Batch(batch, context, [chunk])) - plain
-        return plain + stage.prompts_per_step * added
-
-    low = int(stage.batch)
-    part = stage.batch - low
-    us = kernels_us(low) * (1 - part) + kernels_us(low + 1) * part
-    return Step(stage, model.forward.spec.num_layers, us)
+TPOT, TTFT = "tpot_mean_ms", "ttft_mean_ms"
+STEP_US = {"constant_us": 100.0, "per_request_us": 5.0, "per_layer_us": 5.0, "rank_wait_us": 3.0}
+SYNC_US = {"scheduling_us": 300.0, "scheduling_per_request_us": 20.0}
+"""Parameters of the step, and how far each is moved for its slope."""
+SYNC_ROWS = "silicon.csv"
+SYNC_ENGINE, SYNC_MODEL = "vLLM 0.12.0", "Qwen/Qwen3-32B"
+SYNC_LOADS = ("1024 in, 1024 out", "1024 in, 512 out")
 
 
 def least_squares_from_0(left: FloatArray, right: FloatArray) -> FloatArray:
@@ -148,71 +68,97 @@ def least_squares_from_0(left: FloatArray, right: FloatArray) -> FloatArray:
     return best
 
 
-def fit_host(steps: Sequence[Step]) -> HostModel:
-    """Return the host model with the least squares of relative errors."""
-    tpot_us = np.array([step.stage.tpot_us for step in steps])
-    kernels_us = np.array([step.kernels_us for step in steps])
-    left = np.array([[1.0, step.stage.requests, step.num_layers] for step in steps])
-    figures = least_squares_from_0(left / tpot_us[:, None], 1 - kernels_us / tpot_us)
-    return HostModel(*figures.tolist())
+def figures_of(rows: Iterable[ValidatedRow], name: str) -> tuple[FloatArray, FloatArray]:
+    """Return what was measured and what is predicted."""
+    pairs = [(row.metrics[name].measured, row.metrics[name].predicted) for row in rows]
+    measured, predicted = np.array(pairs, dtype=np.float64).T
+    return measured, predicted
 
 
-def errors(steps: Sequence[Step], host: HostModel) -> FloatArray:
-    """Return predicted over measured TPOT, less 1."""
-    predicted = [
-        step.kernels_us
-        + host.constant_us
-        + host.per_request_us * step.stage.requests
-        + host.per_layer_us * step.num_layers
-        for step in steps
-    ]
-    return np.array(predicted) / [step.stage.tpot_us for step in steps] - 1
+def fit_step(simulate: Simulate, host: HostModel, step_us: Mapping[str, float]) -> HostModel:
+    """Return the host with some parameters of the step moved to where the slopes say."""
+    measured, predicted = figures_of(simulate(host), TPOT)
+    slopes = []
+    for name, distance in step_us.items():
+        moved = replace(host, **{name: getattr(host, name) + distance})
+        slopes.append((figures_of(simulate(moved), TPOT)[1] - predicted) / distance)
+    left = np.array(slopes).T
+    now = np.array([getattr(host, name) for name in step_us])
+    right = measured - predicted + left @ now
+    found = least_squares_from_0(left / measured[:, None], right / measured)
+    return replace(host, **dict(zip(step_us, found.tolist(), strict=True)))
 
 
-def show(title: str, steps: Sequence[Step], host: HostModel) -> None:
-    """Print a line per step and what they amount to."""
+def fit_frontend(rows: Sequence[ValidatedRow], host: HostModel) -> HostModel:
+    """Return the host with the frontend that the rows, simulated under it, lack more of."""
+    measured, predicted = figures_of(rows, TTFT)
+    missing_us = 1000 * float((measured - predicted).mean())
+    return replace(host, frontend_us=max(0.0, host.frontend_us + missing_us))
+
+
+def fit(calib: Simulate, sync: Simulate, host: HostModel) -> HostModel:
+    """Return the fitted host model, its part per prompt token as given."""
+    for _ in range(2):
+        host = fit_step(calib, host, STEP_US)
+    for _ in range(2):
+        host = fit_step(sync, host, SYNC_US)
+    return fit_frontend(calib(host), host)
+
+
+def simulated(cases: Sequence[Case]) -> Simulate:
+    """Return how to simulate the cases under a host model."""
+
+    def simulate(host: HostModel) -> Sequence[ValidatedRow]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "host.yaml"
+            path.write_text(yaml.safe_dump(asdict(host)), encoding="utf-8")
+            overrides = ["latency.model=roofline-v2", f"latency.coefficients_file={path}"]
+            found = validate(cases, overrides=overrides, num_jobs=os.cpu_count() or 1)
+        return found.rows
+
+    return simulate
+
+
+def is_sync(record: RunRecord) -> bool:
+    """Return whether a shipped row is fitted for what synchronous engines add."""
+    deployment = (record.engine, record.model, record.precision)
+    is_wanted = deployment == (SYNC_ENGINE, SYNC_MODEL, "BF16")
+    return is_wanted and record.workload in SYNC_LOADS
+
+
+def show(title: str, host: HostModel, rows: Sequence[ValidatedRow]) -> None:
+    """Print the figures of a host model and how well it does."""
     print(f"\n{title}")
-    print(f"{'model':38} {'GPU':19} TP  rate batch context kernels us TPOT us  error")
-    found = errors(steps, host)
-    for step, error in zip(steps, found.tolist(), strict=True):
-        stage = step.stage
+    print("\n".join(f"{name}: {value:.4g}" for name, value in asdict(host).items()))
+    for name in (TPOT, TTFT, "e2e_mean_ms"):
+        measured, predicted = figures_of(rows, name)
+        errors = 100 * (predicted / measured - 1)
         print(
-            f"{stage.model[-38:]:38} {stage.gpu:19} {stage.tp:2} {stage.rate_per_s:5.1f}"
-            f" {stage.batch:5.1f} {stage.context_tokens:7.0f} {step.kernels_us:10.0f}"
-            f" {stage.tpot_us:7.0f} {100 * error:+5.1f} %"
+            f"{name:12} mean |error| {np.abs(errors).mean():5.1f} %, "
+            f"bias {errors.mean():+5.1f} %, most {np.abs(errors).max():5.1f} %, "
+            f"{errors.size} rows"
         )
-    print(summary(title, found))
-
-
-def summary(title: str, found: FloatArray) -> str:
-    size = 100 * np.abs(found)
-    return (
-        f"{title}: {len(found)} rows, mean error {100 * found.mean():+.1f} %, "
-        f"mean |error| {size.mean():.1f} %, median {np.median(size):.1f} %, "
-        f"most {size.max():.1f} %"
-    )
 
 
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python scripts/fit_host_model.py serving_runs.csv")
-    with Path(sys.argv[1]).open(encoding="utf-8", newline="") as handle:
-        stages = [stage_of(row) for row in csv.DictReader(handle)]
-    steps = [step_of(stage) for stage in stages if stage is not None]
-    calib = [step for step in steps if step.stage.role == "calib"]
-    others = [step for step in steps if step.stage.role != "calib"]
-    host = fit_host(calib)
-    show("calib, fitted", calib, host)
-    show("others, not fitted", others, host)
-    print()
-    shipped = shipped_host()
-    for name, model in (("fitted", host), ("shipped", shipped), ("no host", HostModel())):
-        print(
-            f"{name}: constant_us: {model.constant_us:.1f} per_request_us: "
-            f"{model.per_request_us:.2f} per_layer_us: {model.per_layer_us:.2f}"
-        )
-        print("   ", summary("calib", errors(calib, model)))
-        print("   ", summary("others", errors(others, model)))
+    calib = [each for each in read_runs(Path(sys.argv[1])) if each.role == "calib"]
+    shipped = read_runs(Path("bench_data/serving") / SYNC_ROWS)
+    sync = [each for each in shipped if is_sync(each)]
+    simulate, simulate_sync = (
+        simulated([case_of(record) for record in records]) for records in (calib, sync)
+    )
+    given = shipped_host()
+    start = HostModel(frontend_per_prompt_token_us=given.frontend_per_prompt_token_us)
+    for title, host in (
+        ("configs/host.yaml", given),
+        ("fitted", fit(simulate, simulate_sync, start)),
+    ):
+        show(f"{title}, calib rows", host, simulate(host))
+        show(f"{title}, rows of a synchronous engine", host, simulate_sync(host))
+    for record in (*calib, *sync):
+        print(record.dataset, record.exp_id, *(f"stage {row.stage}" for row in record.rows))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ RESERVE_SINCE = (0, 19)
 """First release that admits only what fits as a whole."""
 
 SEARCH_SINCE = (0, 17)
-"""First release whose sampler searches what top-p keeps instead of sorting (pull request 33538)."""
+"""First release whose sampler searches what top-p keeps, not sorts (pull request 33538)."""
 FUSED_SINCE = (0, 21)
 """First release whose sampler draws without masking first (pull request 40376)."""
 
@@ -80,6 +80,19 @@ def truncation_of(spec: ModelSpec, settings: EngineSettings) -> TruncationMethod
     if samples_from_all or settings.generation_config == "vllm" or release >= FUSED_SINCE:
         return TruncationMethod.NONE
     return TruncationMethod.SEARCH if release >= SEARCH_SINCE else TruncationMethod.SORT
+
+
+def schedules_ahead(settings: EngineSettings) -> bool:
+    """Return whether the engine, with roofline-v2, forms the next batch while a step runs.
+
+    Raises
+    ------
+    ConfigError
+        The engine's version has no ``major.minor``.
+    """
+    if settings.async_scheduling == "auto":
+        return engine_release(settings.version) >= ASYNC_SINCE
+    return settings.async_scheduling
 
 
 def default_limits(profile: str, gpu: GpuSpec) -> tuple[int, int]:

@@ -17,12 +17,12 @@ from blis_sim.config.tree import with_paths
 from blis_sim.engine.batch import SchedulerSettings
 from blis_sim.engine.kv_capacity import KvSettings, compute_num_kv_blocks
 from blis_sim.engine.limits import (
-    ASYNC_SINCE,
     RESERVE_SINCE,
     BatchLimits,
     batch_limits,
     engine_release,
     longest_sequence,
+    schedules_ahead,
     sequence_in_pool,
     truncation_of,
 )
@@ -102,6 +102,7 @@ def _deployment(scenario: Scenario) -> Deployment:
         is_as_published=spec == published,
         kv_cache_dtype=engine.kv_cache_dtype,
         truncation=truncation_of(spec, engine),
+        is_async=schedules_ahead(engine),
     )
 
 
@@ -121,7 +122,7 @@ def _engine(
     limits = batch_limits(engine, gpu, longest)
     pool = _kv_pool(engine, spec, gpu, limits)
     max_model_len, lowered = sequence_in_pool(engine, longest, pool.num_blocks)
-    is_async = release >= ASYNC_SINCE and latency is LatencyModelName.ROOFLINE_V2
+    is_async = engine.async_scheduling != "auto" or latency is LatencyModelName.ROOFLINE_V2
     config = EngineConfig(
         scheduler=SchedulerSettings(
             max_num_seqs=limits.max_num_seqs,
@@ -135,7 +136,7 @@ def _engine(
         num_kv_blocks=pool.num_blocks,
         block_size=engine.block_size,
         enable_prefix_caching=engine.enable_prefix_caching,
-        async_scheduling=_switch(engine.async_scheduling, is_async),
+        async_scheduling=is_async and schedules_ahead(engine),
         coalesce=scenario.coalesce,
     )
     notices = (*limits.notices, pool.note, lowered)

@@ -185,7 +185,7 @@ def break_down(
                 name="host",
                 shape=f"{num_requests} requests, {layers} layers",
                 count=1,
-                time_us=model.host.step_us(num_requests, layers, forward.tp),
+                time_us=model.host_us(num_requests),
                 bound_by="host",
                 evidence=Evidence("fitted to measured servers"),
             )

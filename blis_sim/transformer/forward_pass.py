@@ -222,9 +222,7 @@ class ForwardPass:
         if self.truncation is not TruncationMethod.NONE:
             has_top_k = self.spec.default_top_k > 0
             vocab = self.spec.vocab_size
-            kernels.append(
-                Truncation("truncation", num_rows, vocab, self.truncation, has_top_k)
-            )
+            kernels.append(Truncation("truncation", num_rows, vocab, self.truncation, has_top_k))
         return tuple(kernels)
 
     def prefill_attention(self, context_tokens: int, new_tokens: int) -> tuple[Kernel, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import sustained
 from .clean import clean_grid
 from .context import Context, TableReport, kernel_names
 from .grid import Floats, Grid, grid_from_frame, round_to_digits
@@ -44,6 +45,8 @@ def import_gemm(context: Context, dtype: str) -> TableReport | None:
     raw = grid_from_frame(frame, ("n", "k"), "m")
     if len(raw.shapes) < MIN_GEMM_SHAPES:
         return None
+    if dtype == "bf16" and context.gpu.name in sustained.GPUS:
+        raw = sustained.sustained(raw)
     wanted = enclosing_shapes(context.needs.gemm, raw.shapes)
     if dtype in _EVERY_SHAPE:
         wanted |= {shape for shape in raw.shapes if min(shape) >= SMALLEST_GEMM}

@@ -24,7 +24,7 @@ from blis_sim.latency.kernel_tables.shapes import (
     LatentShape,
     WeightFormat,
 )
-from blis_sim.latency.kernel_tables.tiles import tiles_of
+from blis_sim.latency.kernel_tables.tiles import padded_key_us, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -257,6 +257,12 @@ class KernelTables:
             fit = self.prefill_fit(shape, formats)
             self._tiles[key] = tiles_of(self.gpu, shape, formats, fit)
         return self._tiles[key]
+
+    def padded_key_us(
+        self, shape: HeadShape | ExpandedShape, formats: Formats = _FORMATS
+    ) -> float:
+        """Return what a cached token of a decode takes beside a long prompt, see ``tiles``."""
+        return padded_key_us(self.gpu, shape, formats, self.prefill_fit(shape, formats))
 
     def prefill_fit(self, shape: HeadShape | ExpandedShape, formats: Formats = _FORMATS) -> Fit:
         """Return the times of whole prompts over ``s**2`` with what they rest on."""

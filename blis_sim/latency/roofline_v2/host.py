@@ -21,7 +21,9 @@ class HostModel:
     per_layer_us * layers + rank_wait_us * collectives * (H(tp) - 1)``, where H(n) = 1 + 1/2 +
     ... + 1/n. The last part is the wait for the slowest rank: the ranks of a tensor-parallel
     group reach an all-reduce at different times, and the greatest of n independent exponential
-    delays with mean m is H(n) m on average.
+    delays with mean m is H(n) m on average. Where the next batch is formed only when a step has
+    ended (engines without asynchronous scheduling) the GPU waits for that, too:
+    ``scheduling_us + scheduling_per_request_us * requests``.
 
     Attributes
     ----------
@@ -29,9 +31,9 @@ class HostModel:
         From the arrival of a request to the engine's waiting queue: HTTP, tokenisation, the
         way to the engine. With it goes the way back to the client, which no measurement from
         outside can tell from the way there.
-    scheduling_us : float
-        One scheduling pass. Engines that schedule the next step while one runs hide it behind
-        the step.
+    scheduling_us, scheduling_per_request_us : float
+        Of a step: what the host does between two steps when it cannot do it while one runs:
+        handing out tokens, forming the next batch, preparing its inputs, launching it.
     constant_us, per_request_us, per_layer_us : float
         Of a step: reading sampled tokens back, bookkeeping, gaps between kernels.
     rank_wait_us : float
@@ -41,12 +43,15 @@ class HostModel:
     frontend_us: float = 0.0
     frontend_per_prompt_token_us: float = 0.0
     scheduling_us: float = 0.0
+    scheduling_per_request_us: float = 0.0
     constant_us: float = 0.0
     per_request_us: float = 0.0
     per_layer_us: float = 0.0
     rank_wait_us: float = 0.0
 
-    def step_us(self, num_requests: int, num_layers: int, tp: int = 1) -> float:
+    def step_us(
+        self, num_requests: int, num_layers: int, tp: int = 1, *, is_async: bool = True
+    ) -> float:
         """Return what a step with so many requests takes beyond its kernels.
 
         Parameters
@@ -55,10 +60,16 @@ class HostModel:
             Of the batch and of the model.
         tp : int
             Ranks, >= 1; two all-reduces per layer and one behind the embedding join them.
+        is_async : bool
+            Whether the next batch is formed while a step runs.
         """
         collectives = 2 * num_layers + 1
+        exposed_us = 0.0
+        if not is_async:
+            exposed_us = self.scheduling_us + self.scheduling_per_request_us * num_requests
         return (
-            self.constant_us
+            exposed_us
+            + self.constant_us
             + self.per_request_us * num_requests
             + self.per_layer_us * num_layers
             + self.rank_wait_us * collectives * rank_wait(tp)

@@ -87,6 +87,8 @@ class ChunkTimes(NamedTuple):
     us_per_kv: float
     tiles: Tiles | None = None
     """How attention fills the GPU, where it is divided into tiles."""
+    padded_key_us: float = 0.0
+    """Time of a decode's cached token beside a prompt longer than a tile; 0 = as without."""
 
     def beyond_floor_us(
         self, context_tokens: int, new_tokens: int, *, is_alone: bool = False
@@ -208,6 +210,7 @@ class KernelTimer:
             cost.query_bytes / bytes_per_us,
             cost.kv_bytes / bytes_per_us,
             self.tables.tiles(shape, formats),
+            self.tables.padded_key_us(shape, formats),
         )
 
     def _prefill_line(self, kernel: PrefillAttention | MlaPrefillAttention) -> QuickLine:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from blis_sim.latency.kernel_tables.tiles import TILE_ROWS
 from blis_sim.latency.roofline_v2.decode_time import DecodeTimes
 from blis_sim.latency.roofline_v2.kernel_time import ChunkTimes, KernelTimer
 from blis_sim.latency.roofline_v2.tiled_attention import TiledAttention
@@ -48,11 +49,21 @@ class RooflineV2Model:
         Measurements.
     host : HostModel
         What a step costs beyond its kernels.
+    is_async : bool
+        Whether the engine forms the next batch while a step runs.
     """
 
-    def __init__(self, forward: ForwardPass, tables: KernelTables, host: HostModel) -> None:
+    def __init__(
+        self,
+        forward: ForwardPass,
+        tables: KernelTables,
+        host: HostModel,
+        *,
+        is_async: bool = True,
+    ) -> None:
         self.forward = forward
         self.host = host
+        self.is_async = is_async
         self.timer = KernelTimer(tables)
         self._token_ns: list[int] = []
         """By number of tokens: GEMMs, experts, elementwise kernels, all-reduces."""
@@ -62,6 +73,8 @@ class RooflineV2Model:
         self._chunk_ns: dict[tuple[int, int], int] = {}
         self._floor_ns: int | None = None
         self._attention_of_chunks: list[tuple[int, ChunkTimes]] | None = None
+        self._padded: list[tuple[float, int | None]] = []
+        """By kind of layer, nanoseconds of a key of a padded decode, and the window."""
         self._tiled: list[TiledAttention] = []
         """By kind of layer, where attention is divided into tiles; filled with the floor."""
 
@@ -81,7 +94,7 @@ class RooflineV2Model:
                 return (total_ns + alone_ns) // 1000
         num_requests = num_tokens = num_decodes
         if batch.prefills:
-            total_ns = max(total_ns, self._prefill_floor())
+            total_ns = max(total_ns, self._prefill_floor(), self._padded_ns(batch))
             for chunk in batch.prefills:
                 num_tokens += chunk.new_tokens
                 total_ns += self._chunk(chunk.context_tokens, chunk.new_tokens)
@@ -120,12 +133,19 @@ class RooflineV2Model:
         return 0
 
     def scheduling_time(self) -> int:
-        """Return the time of a scheduling pass, which asynchronous engines hide."""
-        return int(self.host.scheduling_us)
+        """Return the time of a scheduling pass: in the host's share."""
+        return 0
 
     def preemption_time(self) -> int:
         """Return the time of a preemption: none."""
         return 0
+
+    def host_us(self, num_requests: int) -> float:
+        """Return the host's share of a step with so many requests, microseconds, >= 0."""
+        forward = self.forward
+        return self.host.step_us(
+            num_requests, forward.spec.num_layers, forward.tp, is_async=self.is_async
+        )
 
     def launch_us(self, batch: Batch) -> float:
         """Return what attention takes beyond the kernels of a step with prompts, us, >= 0.
@@ -140,11 +160,25 @@ class RooflineV2Model:
             decode_ns += sum(line.at(tokens) for line in lines)
         floor_ns = self._prefill_floor()
         if not self._tiled:
-            return max(0, floor_ns - decode_ns) / 1000
+            return max(0, floor_ns - decode_ns, self._padded_ns(batch) - decode_ns) / 1000
         chunks_ns = sum(self._chunk(*chunk) for chunk in batch.prefills)
         return (self._tiled_ns(batch) - decode_ns - chunks_ns) / 1000
 
     # -- parts ----------------------------------------------------------------
+
+    def _padded_ns(self, batch: Batch) -> int:
+        """Return the nanoseconds of decodes that fill tiles beside a long prompt, else 0."""
+        floor_ns = self._prefill_floor()
+        num_decodes = batch.num_decodes
+        if not self._padded or not num_decodes:
+            return 0
+        if max(chunk.new_tokens for chunk in batch.prefills) <= TILE_ROWS:
+            return 0
+        tokens, total_ns = batch.sum_decode_context + num_decodes, 0.0
+        for key_ns, window in self._padded:
+            kept = tokens if window is None else min(tokens, num_decodes * window)
+            total_ns += kept * key_ns
+        return floor_ns + round(total_ns)
 
     def _tiled_ns(self, batch: Batch) -> int:
         """Return the nanoseconds of tiled attention in a step with prompts."""
@@ -167,10 +201,8 @@ class RooflineV2Model:
         """Return the nanoseconds of sampling for a row per request, and the host's share."""
         if num_requests >= len(self._row_ns):
             times = self._by_count(num_requests, self.forward.sampling_kernels(1))
-            layers, tp, host = self.forward.spec.num_layers, self.forward.tp, self.host
             self._row_ns = [
-                ns + round(1000 * host.step_us(count, layers, tp))
-                for count, ns in enumerate(times)
+                ns + round(1000 * self.host_us(count)) for count, ns in enumerate(times)
             ]
         return self._row_ns[num_requests]
 
@@ -243,6 +275,11 @@ class RooflineV2Model:
                 TiledAttention(times, count)
                 for count, times in self._chunk_times()
                 if times.tiles is not None
+            ]
+            self._padded = [
+                (1000 * count * times.padded_key_us, times.window)
+                for count, times in self._chunk_times()
+                if times.padded_key_us
             ]
             floor_us = 0.0
             for kernel in self.forward.prefill_attention(0, 1):
