@@ -259,6 +259,12 @@ class _RequestFit:
         start = np.array([each.start for each in self.parameters])
         found: BoolArray = np.isfinite(self._replay.latencies(start).e2e_us)
         num_open = int((~found).sum())
+        if num_open == found.size:
+            raise ConfigError(
+                "calibration must have requests that the simulated engine completes; got none: "
+                "are all longer than --max-model-len "
+                f"({self._replay.config.scheduler.max_model_len})?"
+            )
         if num_open:
             self.notices = (
                 f"{num_open:,} requests are not completed by the simulated engine and do not "

@@ -13,6 +13,8 @@ from blis_sim.calibration.search import Fit, Search
 
 _ALIKE = 0.9
 """Share of an effect that others can have from which on that is the reason."""
+_SAME = 0.9999
+"""The same, even where the data leave no residuals and so no errors."""
 _NOT_WORSE = 1.02
 """A value to hold a parameter at is good enough when the loss grows by no more than this."""
 _FEW_ITERATIONS = 3
@@ -97,7 +99,7 @@ def _free(reasons: Sequence[str]) -> BoolArray:
 
 def _least_known(fit: Fit, spread: Spread, parameters: Sequence[Parameter]) -> int | None:
     """Return the parameter to hold next; None when all that are free are determined."""
-    unknown = fit.is_free & (spread.half_width >= fit.values)
+    unknown = fit.is_free & ((spread.half_width >= fit.values) | (spread.explained >= _SAME))
     if not unknown.any():
         return None
     alike = set(np.flatnonzero(unknown & (spread.explained >= _ALIKE)).tolist())

@@ -99,6 +99,8 @@ def spread_of(fit: Fit, data: Measurements, parameters: tuple[Parameter, ...]) -
     num_rows = data.values_us.size
     freedom = max(num_rows - free.size, 1)
     variance = float(((system.root * residuals) ** 2).sum()) / freedom
+    if fit.weighting.backdrop is not None:  # data without noise jump along with the predictions
+        variance = max(variance, 1.0)
     errors = np.sqrt(np.diag(inverse) * variance) * student_quantile(CONFIDENCE, max(freedom, 2))
     num_blocks = min(_BLOCKS, num_rows // (2 * free.size))
     if num_blocks > free.size + 2:

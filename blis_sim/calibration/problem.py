@@ -17,8 +17,9 @@ Predict = Callable[[FloatArray], FloatArray]
 
 _HUBER = 3.0
 """Residuals beyond so many standard deviations count less than quadratically."""
-_NORMAL_MAD = 1.4826
-"""Standard deviation over median absolute deviation, of a normal distribution."""
+_NORMAL_HALF, _NORMAL_MOST = 0.6745, 1.96
+"""Standard deviations within which half and 95 % of a normal distribution lie. Where predictions
+jump, half of them may be exact by chance: a request waits for the end of a step."""
 _LEAST_SIGMA = 1e-5
 """Relative; times are whole microseconds."""
 _LEAST_DIRECTION = 1e-6
@@ -95,10 +96,13 @@ class Backdrop:
         Expected size of each measurement, microseconds.
     features : float64 array, shape (measurements, features)
         What a change of the parameters may add to each, a column per feature, in any unit.
+    jumps_us : float64 array
+        By how much each differs between two such runs: no measurement is more exact.
     """
 
     reference_us: FloatArray
     features: FloatArray
+    jumps_us: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,16 @@ class Weighting:
         reference = predicted_us if backdrop is None else backdrop.reference_us
         reference = np.maximum(reference, 1.0)
         relative = np.abs(predicted_us - data.values_us) / reference
+        kinds = np.unique(data.kind).tolist()
+        if backdrop is None:
+            sigma = {k: _sigma(relative[data.kind == k], 0.5, _NORMAL_HALF) for k in kinds}
+            return cls(reference, sigma)
+        jumps = np.abs(backdrop.jumps_us) / np.sqrt(2) / reference
         sigma = {
-            kind: max(_NORMAL_MAD * float(np.median(relative[data.kind == kind])), _LEAST_SIGMA)
-            for kind in np.unique(data.kind).tolist()
+            kind: max(
+                _sigma(each[data.kind == kind], 0.95, _NORMAL_MOST) for each in (relative, jumps)
+            )
+            for kind in kinds
         }
         return cls(reference, sigma, backdrop)
 
@@ -197,6 +208,11 @@ class System:
         if self.basis is not None:
             smooth = self.basis @ (self.basis.T @ smooth)
         return smooth * (self.root * residuals)[:, None]
+
+
+def _sigma(sizes: FloatArray, share: float, deviations: float) -> float:
+    """Return the standard deviation that a quantile of sizes tells."""
+    return max(float(np.quantile(sizes, share)) / deviations, _LEAST_SIGMA)
 
 
 def _basis(data: Measurements, columns: FloatArray) -> FloatArray:

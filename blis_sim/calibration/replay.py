@@ -198,7 +198,8 @@ class Replay:
             reference.append(latencies.fitted_us())
             features.append(self._features(latencies))
         whole = np.tile(np.mean(features, axis=0), (len(KINDS), 1))
-        return Backdrop(np.mean(reference, axis=0)[keep], whole[keep])
+        jumps_us = reference[0] - reference[1]
+        return Backdrop(np.mean(reference, axis=0)[keep], whole[keep], jumps_us[keep])
 
     def _features(self, latencies: Latencies) -> FloatArray:
         """Return what latencies depend on: prompts, and what else is in the batches."""
