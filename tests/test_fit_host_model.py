@@ -1,8 +1,10 @@
-"""The script that fits the host model: what it reads from a run, and that it finds figures."""
+"""The script that fits the host model: that it finds figures again, and what it fits."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,101 +13,84 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blis_sim.latency.roofline_v2.host import HostModel
+from blis_sim.validation.compare import Compared, ValidatedRow
+from blis_sim.validation.read_runs import read_runs
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 
-from fit_host_model import Stage, Step, errors, fit_host, least_squares_from_0, stage_of, step_of
+from fit_host_model import SYNC_ROWS, fit, is_sync, least_squares_from_0
 
-FIGURES = st.floats(0, 500)
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOYMENTS = [(layers, tp) for layers in (16, 32, 80) for tp in (1, 2, 4)]
+FIGURES = st.floats(0, 200)
 
 
-def make_row(**changes: str) -> dict[str, str]:
-    row = {
-        "role": "calib",
-        "stage": "1",
-        "model": "Llama-3.1-8B-Instruct",
-        "gpu": "H100",
-        "tp": "1",
-        "prompt_tokens": "100",
-        "output_tokens": "40",
-        "stage_rates": "5|10",
-        "prompt_pool": "100",
-        "prefix_caching": "1",
-        "ttft_mean_ms": "50",
-        "tpot_mean_ms": "20",
-        "e2e_mean_ms": "850",
+def make_row(measured: tuple[float, float], predicted: tuple[float, float]) -> ValidatedRow:
+    metrics = {
+        name: Compared(*pair)
+        for name, pair in zip(
+            ("tpot_mean_ms", "ttft_mean_ms"), zip(measured, predicted, strict=True), strict=True
+        )
     }
-    return row | changes
+    return ValidatedRow(
+        dataset="d",
+        exp_id="e",
+        stage=0,
+        role="calib",
+        model="m",
+        gpu="H100",
+        tp=1,
+        load="",
+        in_flight=None,
+        metrics=metrics,
+    )
 
 
-def make_step(batch: float, num_layers: int, kernels_us: float, host: HostModel) -> Step:
-    """Return a step that takes what ``host`` says, to the digit."""
-    tpot_us = kernels_us + host.constant_us + host.per_layer_us * num_layers
-    tpot_us += host.per_request_us * batch
-    stage = Stage("calib", "a/model", "H100", 1, 0.0, batch, 500.0, 0, 400, tpot_us)
-    return Step(stage, num_layers, kernels_us)
+def served(host: HostModel, *, is_async: bool) -> list[tuple[float, float]]:
+    """Return (TPOT, TTFT) in ms of servers on which longer steps mean more requests."""
+    found = []
+    for layers, tp in DEPLOYMENTS:
+        for load in (1.0, 12.0):
+            tpot_us = 5000.0
+            for _ in range(30):
+                requests = load * tpot_us / 5000
+                kernels_us = 4000 + 60 * layers / tp + 30 * requests
+                tpot_us = kernels_us + host.step_us(round(requests), layers, tp, is_async=is_async)
+            ttft_us = 2.5 * tpot_us + host.frontend_us + 600 * host.frontend_per_prompt_token_us
+            found.append((tpot_us / 1000, ttft_us / 1000))
+    return found
 
 
-def test_stage_of_a_row() -> None:
-    """10 per s for 0.8 s are 8 requests; 0.2 prompts arrive in a step, 4 tokens not cached."""
-    stage = stage_of(make_row())
-    assert stage is not None
-    assert stage.rate_per_s == 10.0
-    assert stage.batch == pytest.approx(8.0)
-    assert stage.prompts_per_step == pytest.approx(0.2)
-    assert stage.requests == pytest.approx(8.2)
-    assert stage.context_tokens == 120.0
-    assert (stage.prompt_tokens, stage.cached_tokens) == (100, 96)
+def simulate_like(truth: HostModel, host: HostModel, *, is_async: bool) -> Sequence[ValidatedRow]:
+    pairs = zip(served(truth, is_async=is_async), served(host, is_async=is_async), strict=True)
+    return [make_row(measured, predicted) for measured, predicted in pairs]
 
 
-def test_a_prompt_is_computed_whole_without_a_cache() -> None:
-    """Without a pool of prompts, or with prefix caching off, nothing of a prompt is cached."""
-    for changes in ({"prompt_pool": ""}, {"prefix_caching": "0"}):
-        stage = stage_of(make_row(**changes))
-        assert stage is not None
-        assert stage.cached_tokens == 0
-
-
-def test_rows_without_a_stage_are_left_out() -> None:
-    """A whole run, and a stage without a measured TPOT, are no stage."""
-    assert stage_of(make_row(stage="-1")) is None
-    assert stage_of(make_row(tpot_mean_ms="")) is None
-
-
-def test_single_rate_is_that_of_every_stage() -> None:
-    """Runs whose stages are rows of their own give one rate each."""
-    stage = stage_of(make_row(stage_rates="31.5", stage="2"))
-    assert stage is not None
-    assert stage.rate_per_s == 31.5
-
-
-def test_batch_between_whole_numbers_lies_between() -> None:
-    """The kernels of 8.5 requests take the mean of those of 8 and 9; a longer prompt, more."""
-    rows = [make_row(stage_rates="10", e2e_mean_ms=e2e) for e2e in ("850", "900", "950")]
-    few, half, more = (step_of(stage) for stage in map(stage_of, rows) if stage is not None)
-    assert few.kernels_us < more.kernels_us
-    assert half.kernels_us == pytest.approx((few.kernels_us + more.kernels_us) / 2)
-    assert few.num_layers == 32
-    uncached = stage_of(make_row(stage_rates="10", prompt_pool=""))
-    assert uncached is not None
-    assert step_of(uncached).kernels_us > few.kernels_us
-
-
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(FIGURES, st.floats(0, 20), st.floats(0, 30))
-def test_figures_are_found_again(constant: float, per_request: float, per_layer: float) -> None:
-    """From steps that follow a host model exactly its figures come back."""
-    host = HostModel(constant, per_request, per_layer)
-    steps = [
-        make_step(batch, layers, 3000.0 + 100 * layers + 30 * batch, host)
-        for batch in (1.0, 8.5, 40.0, 90.0)
-        for layers in (16, 32, 80)
-    ]
-    found = fit_host(steps)
-    assert found.constant_us == pytest.approx(constant, abs=1e-3)
-    assert found.per_request_us == pytest.approx(per_request, abs=1e-4)
-    assert found.per_layer_us == pytest.approx(per_layer, abs=1e-4)
-    assert np.abs(errors(steps, found)).max() < 1e-6
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(FIGURES, st.floats(0, 8), st.floats(0, 600), st.floats(0, 30), st.floats(0, 9000))
+def test_figures_are_found_again(
+    constant: float, wait: float, scheduling: float, per_request: float, frontend: float
+) -> None:
+    """From servers that follow a host model its figures come back, though batches feed back."""
+    truth = HostModel(
+        frontend_us=frontend,
+        frontend_per_prompt_token_us=3.0,
+        scheduling_us=scheduling,
+        scheduling_per_request_us=per_request,
+        constant_us=constant,
+        rank_wait_us=wait,
+    )
+    found = fit(
+        lambda host: simulate_like(truth, host, is_async=True),
+        lambda host: simulate_like(truth, host, is_async=False),
+        HostModel(frontend_per_prompt_token_us=3.0),
+    )
+    wanted = [served(truth, is_async=flag) for flag in (True, False)]
+    got = [served(found, is_async=flag) for flag in (True, False)]
+    assert np.allclose(got, wanted, rtol=0.01)
+    assert found.rank_wait_us == pytest.approx(wait, abs=0.5)
+    assert found.frontend_us == pytest.approx(frontend, abs=150)
+    assert found.frontend_per_prompt_token_us == 3.0
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -122,6 +107,25 @@ def test_least_squares_from_0(rows: list[tuple[float, ...]]) -> None:
 
 
 def test_what_would_be_negative_is_0() -> None:
-    """Steps faster than their kernels leave nothing for the host."""
-    steps = [make_step(4.0, layers, 5000.0, HostModel(-100.0)) for layers in (16, 32)]
-    assert fit_host(steps) == HostModel()
+    """Servers faster than their kernels, and than no frontend at all, leave nothing."""
+    truth = HostModel(frontend_us=1000.0)
+
+    def simulate(host: HostModel) -> Sequence[ValidatedRow]:
+        rows = simulate_like(truth, host, is_async=True)
+        return [
+            replace(row, metrics={k: Compared(v.measured / 2, v.predicted) for k, v in pairs})
+            for row in rows
+            for pairs in [row.metrics.items()]
+        ]
+
+    assert fit(simulate, simulate, HostModel()) == HostModel()
+
+
+def test_rows_of_a_synchronous_engine() -> None:
+    """30 shipped rows: TP 2, 4 and 8, from 8 to 128 users, two lengths of answers."""
+    shipped = read_runs(ROOT / "bench_data" / "serving" / SYNC_ROWS)
+    rows = [row for row in shipped if is_sync(row)]
+    assert len(rows) == 30
+    assert {row.tp for row in rows} == {2, 4, 8}
+    assert {row.concurrency for row in rows} == {8, 16, 32, 64, 128}
+    assert all(row.gpu == "H100" for row in rows)

@@ -134,6 +134,13 @@ def _memory_flags() -> tuple[Flag, ...]:
             one_of(_KV_DTYPES),
         ),
         row(
+            "--generation-config",
+            "engine.generation_config",
+            "auto|vllm",
+            "Sampling: the checkpoint's top-k and top-p (auto), or none.",
+            one_of({"auto": "auto", "vllm": "vllm"}),
+        ),
+        row(
             "--dtype",
             "engine.dtype",
             "TYPE",

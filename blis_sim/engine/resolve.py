@@ -171,6 +171,12 @@ def locate_files(scenario: Scenario) -> tuple[Scenario, list[str]]:
 def _check_used(scenario: Scenario, latency: Selection) -> None:
     """Raise where the user gave a setting that decides nothing."""
     engine = scenario.engine
+    if engine.generation_config != "auto" and latency.name is not LatencyModelName.ROOFLINE_V2:
+        raise ConfigError(
+            f"engine.generation_config must not be {engine.generation_config} with "
+            f"{latency.name.value}: it would decide nothing; only roofline-v2 knows what sampling "
+            "costs; leave it out"
+        )
     if engine.num_gpu_blocks_override is None:
         return
     only_memory = ["gpu_memory_utilization"]

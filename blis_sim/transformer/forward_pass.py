@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _LOGITS_BYTES = 4
 _LOGITS_PASSES = 11
-"""How often the sampler reads or writes a logit of 32 bits: it widens them (1), divides by the
-temperature (2), takes the softmax (3), draws noise (1), divides by it (3), takes the largest (1)."""
+"""How often the sampler reads or writes a logit of 32 bits: it widens (1), divides by the
+temperature (2), takes the softmax (3), draws noise (1), divides by it (3), takes the best (1)."""
 
 
 class ForwardPass:

@@ -61,7 +61,9 @@ def small_tables() -> KernelTables:
 def small_model(tp: int = 1, tables: KernelTables | None = None) -> RooflineV2Model:
     """Return a model whose steps take tens of microseconds and vary."""
     return RooflineV2Model(
-        ForwardPass(SMALL_SPEC, tp), tables or small_tables(), HostModel(3.0, 0.7, 0.4)
+        ForwardPass(SMALL_SPEC, tp),
+        tables or small_tables(),
+        HostModel(constant_us=3.0, per_request_us=0.7, per_layer_us=0.4),
     )
 
 

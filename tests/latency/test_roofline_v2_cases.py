@@ -24,6 +24,8 @@ from .kernel_tables_written import (
 )
 from .roofline_v2_built import SMALL_SPEC, real_model, shipped_tables, small_model, small_tables
 
+HOST = HostModel(constant_us=10.0, per_request_us=2.0, per_layer_us=1.0)
+
 
 def test_small_model_by_hand() -> None:
     """One decode at context 7: GEMMs at the least time, attention at its first measured point.
@@ -32,7 +34,7 @@ def test_small_model_by_hand() -> None:
     LM head (64 x 100), each as efficient as 64 x 64, so longer in proportion to its bytes, but
     never shorter than the 1.1 us of the table. Elementwise kernels of so few bytes take 3 us.
     """
-    model = RooflineV2Model(ForwardPass(SMALL_SPEC, 1), small_tables(), HostModel(10.0, 2.0, 1.0))
+    model = RooflineV2Model(ForwardPass(SMALL_SPEC, 1), small_tables(), HOST)
     kernels = model.forward.kernels(num_decodes=1, sum_decode_context=7)
     square = Gemm("square", 1, 64, 64).bytes
     gemms = [kernel for kernel in kernels if isinstance(kernel, Gemm)]
@@ -61,7 +63,8 @@ def test_decode_attention_between_measured_points() -> None:
 def test_host_is_added_to_every_step() -> None:
     """Constant, requests and layers: the same for decodes and prompts."""
     plain = real_model("Llama-3.1-8B-Instruct", "H100", has_host=False)
-    hosted = RooflineV2Model(plain.forward, plain.timer.tables, HostModel(100.0, 5.0, 10.0))
+    host = HostModel(constant_us=100.0, per_request_us=5.0, per_layer_us=10.0)
+    hosted = RooflineV2Model(plain.forward, plain.timer.tables, host)
     batches = [
         Batch(7, 7000),
         Batch(0, 0, [PrefillChunk(0, 900)]),

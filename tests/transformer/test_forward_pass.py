@@ -107,7 +107,7 @@ def test_elementwise_traffic_by_hand() -> None:
         "activation": (10 * 3 * 1024 * 2, 4),
     }
     sampling = by_name(forward.sampling_kernels(3))["sampling"]
-    assert sampling.bytes == 3 * 1000 * (2 + 4 + 4)
+    assert sampling.bytes == 3 * 1000 * (2 + 11 * 4)
 
 
 def test_widths_that_do_not_divide_are_padded() -> None:
