@@ -55,7 +55,9 @@ def served(host: HostModel, *, is_async: bool) -> list[tuple[float, float]]:
             for _ in range(30):
                 requests = load * tpot_us / 5000
                 kernels_us = 4000 + 60 * layers / tp + 30 * requests
-                tpot_us = kernels_us + host.step_us(round(requests), layers, tp, is_async=is_async)
+                tpot_us = kernels_us + host.step_us(
+                    round(requests), layers, tp, hides_host=is_async
+                )
             ttft_us = 2.5 * tpot_us + host.frontend_us + 600 * host.frontend_per_prompt_token_us
             found.append((tpot_us / 1000, ttft_us / 1000))
     return found

@@ -59,7 +59,7 @@ def values_of(model: HostModel) -> FloatArray:
 def model_of(base: RooflineV2Model, values: FloatArray) -> RooflineV2Model:
     """Return a latency model like ``base`` with another host model."""
     return RooflineV2Model(
-        base.forward, base.timer.tables, host_of(values), is_async=base.is_async
+        base.forward, base.timer.tables, host_of(values), hides_host=base.hides_host
     )
 
 

@@ -81,14 +81,15 @@ def model_spec_from_config(config: Mapping[str, Any], name: str, source: str) ->
 
 
 def with_sampling(spec: ModelSpec, config: Mapping[str, Any], source: str) -> ModelSpec:
-    """Return the model with the top-k and top-p of a ``generation_config.json``.
+    """Return the model with what a ``generation_config.json`` says of sampling.
 
     Parameters
     ----------
     spec
         The model.
     config
-        The parsed file; ``top_k`` and ``top_p`` are read. A top-k of 0 or -1 keeps all tokens.
+        The parsed file; ``top_k``, ``top_p`` and ``repetition_penalty`` are read. A top-k of 0
+        or -1 keeps all tokens.
     source
         The file, for messages.
 
@@ -103,7 +104,18 @@ def with_sampling(spec: ModelSpec, config: Mapping[str, Any], source: str) -> Mo
         raise CatalogError(f"{source}: top_k must be an integer >= -1; got {top_k!r}")
     if isinstance(top_p, bool) or not isinstance(top_p, int | float) or not 0 < top_p <= 1:
         raise CatalogError(f"{source}: top_p must be a number above 0, at most 1; got {top_p!r}")
-    return replace(spec, default_top_k=max(top_k, 0), default_top_p=float(top_p))
+    penalty = config.get("repetition_penalty")
+    penalty = 1.0 if penalty is None else penalty
+    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 < penalty < 100:
+        raise CatalogError(
+            f"{source}: repetition_penalty must be a number above 0, below 100; got {penalty!r}"
+        )
+    return replace(
+        spec,
+        default_top_k=max(top_k, 0),
+        default_top_p=float(top_p),
+        default_repetition_penalty=float(penalty),
+    )
 
 
 def _head_dim(reader: ConfigReader, heads: int, mla: MlaSpec | None) -> int:

@@ -109,9 +109,9 @@ class ModelSpec:
     num_vision_parameters
         Parameters of the vision tower as far as the config describes it (projectors, about
         0.1 % of the model, are left out); 0 = text only.
-    default_top_k, default_top_p
-        How the checkpoint's ``generation_config.json`` wants it sampled; 0 and 1 = from all
-        tokens.
+    default_top_k, default_top_p, default_repetition_penalty
+        How the checkpoint's ``generation_config.json`` wants it sampled; 0, 1 and 1 = from all
+        tokens, as they are.
     """
 
     name: str
@@ -138,6 +138,7 @@ class ModelSpec:
     num_vision_parameters: int = 0
     default_top_k: int = 0
     default_top_p: float = 1.0
+    default_repetition_penalty: float = 1.0
 
     @property
     def dtype_bytes(self) -> int:

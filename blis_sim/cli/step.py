@@ -153,7 +153,7 @@ def _selection(scenario: Scenario) -> Selection:
     from blis_sim.catalog.model_spec import check_tensor_parallel
     from blis_sim.catalog.models import load_model
     from blis_sim.config.latency import LatencyModelName
-    from blis_sim.engine.limits import schedules_ahead, truncation_of
+    from blis_sim.engine.limits import hides_host, truncation_of
     from blis_sim.latency.selection import Deployment, select_latency
 
     engine, latency = scenario.engine, scenario.latency
@@ -168,7 +168,7 @@ def _selection(scenario: Scenario) -> Selection:
         is_as_published=spec == published,
         kv_cache_dtype=engine.kv_cache_dtype,
         truncation=truncation_of(spec, engine),
-        is_async=schedules_ahead(engine),
+        hides_host=hides_host(spec, engine),
     )
     forced = latency.model_copy(update={"model": LatencyModelName.ROOFLINE_V2})
     return select_latency(forced, deployment)

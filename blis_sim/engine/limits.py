@@ -95,6 +95,21 @@ def schedules_ahead(settings: EngineSettings) -> bool:
     return settings.async_scheduling
 
 
+def hides_host(spec: ModelSpec, settings: EngineSettings) -> bool:
+    """Return whether the host's work between steps is hidden behind a running step.
+
+    So it is with asynchronous scheduling, unless a repetition penalty has to know the token just
+    sampled before it can prepare the next one.
+
+    Raises
+    ------
+    ConfigError
+        The engine's version has no ``major.minor``.
+    """
+    is_penalised = spec.default_repetition_penalty != 1 and settings.generation_config == "auto"
+    return schedules_ahead(settings) and not is_penalised
+
+
 def default_limits(profile: str, gpu: GpuSpec) -> tuple[int, int]:
     """Return the default (max_num_seqs, max_num_batched_tokens) of a profile on a GPU.
 

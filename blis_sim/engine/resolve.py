@@ -21,6 +21,7 @@ from blis_sim.engine.limits import (
     BatchLimits,
     batch_limits,
     engine_release,
+    hides_host,
     longest_sequence,
     schedules_ahead,
     sequence_in_pool,
@@ -102,7 +103,7 @@ def _deployment(scenario: Scenario) -> Deployment:
         is_as_published=spec == published,
         kv_cache_dtype=engine.kv_cache_dtype,
         truncation=truncation_of(spec, engine),
-        is_async=schedules_ahead(engine),
+        hides_host=hides_host(spec, engine),
     )
 
 

@@ -54,8 +54,8 @@ class Deployment:
         As in the engine's settings.
     truncation : TruncationMethod
         How the engine applies the model's default top-k and top-p.
-    is_async : bool
-        Whether the engine, with roofline-v2, forms the next batch while a step runs.
+    hides_host : bool
+        Whether what the host does between steps is hidden behind a running step.
     """
 
     model_name: str
@@ -66,7 +66,7 @@ class Deployment:
     is_as_published: bool = True
     kv_cache_dtype: str = "auto"
     truncation: TruncationMethod = TruncationMethod.NONE
-    is_async: bool = True
+    hides_host: bool = True
 
     @property
     def key(self) -> str:
@@ -217,7 +217,7 @@ def _roofline_v2(
             forward,
             found.tables,
             shipped_host() if file is None else read_host(file),
-            is_async=deployment.is_async,
+            hides_host=deployment.hides_host,
         ),
         name=LatencyModelName.ROOFLINE_V2,
         reason=reason,

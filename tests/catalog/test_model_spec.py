@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blis_sim.catalog.model_config import model_spec_from_config
+from blis_sim.catalog.model_config import model_spec_from_config, with_sampling
 from blis_sim.catalog.model_spec import ModelSpec, check_tensor_parallel, valid_tensor_parallel
 from blis_sim.catalog.models import load_model
 from blis_sim.errors import CatalogError, ConfigError
@@ -242,7 +242,8 @@ def test_gemma3_as_published_relies_on_class_defaults() -> None:
         },
     }
     shipped = load_model("gemma-3-4b-it")
-    assert model_spec_from_config(published, shipped.name, "config.json") == shipped
+    plain = model_spec_from_config(published, shipped.name, "config.json")
+    assert with_sampling(plain, {"top_k": 64, "top_p": 0.95}, "generation_config.json") == shipped
 
 
 @pytest.mark.parametrize(

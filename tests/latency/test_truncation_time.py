@@ -11,7 +11,7 @@ import pytest
 
 from blis_sim.catalog.models import load_model
 from blis_sim.config.engine import EngineSettings
-from blis_sim.engine.limits import truncation_of
+from blis_sim.engine.limits import hides_host, truncation_of
 from blis_sim.errors import CatalogError
 from blis_sim.latency.base import Batch, PrefillChunk
 from blis_sim.latency.kernel_tables.tiles import TILE_ROWS
@@ -132,6 +132,7 @@ def test_generation_config_of_a_folder(tmp_path: Path) -> None:
         ({"top_k": 1.5}, "top_k must be an integer >= -1; got 1.5"),
         ({"top_k": -2}, "top_k must be an integer >= -1; got -2"),
         ({"top_p": 0}, "top_p must be a number above 0, at most 1; got 0"),
+        ({"repetition_penalty": -1}, "repetition_penalty must be a number above 0, below 100"),
         ({"top_p": "x"}, "top_p must be a number above 0, at most 1; got 'x'"),
     ],
 )
@@ -171,13 +172,24 @@ def test_what_synchronous_engines_add() -> None:
     spec, tables = load_model(LLAMA), shipped_tables("H100")
     forward = ForwardPass(spec, 2)
     ahead, behind = (
-        RooflineV2Model(forward, tables, host, is_async=flag) for flag in (True, False)
+        RooflineV2Model(forward, tables, host, hides_host=flag) for flag in (True, False)
     )
     bare = RooflineV2Model(forward, tables, HostModel())
     for batch in (Batch(7, 7000), Batch(6, 6000, [PrefillChunk(0, 100)])):
         assert behind.step_time(batch) - ahead.step_time(batch) == 500 + 20 * 7
         waited_us = 4.0 * 0.5 * (2 * spec.num_layers + 1)
         assert ahead.step_time(batch) - bare.step_time(batch) == pytest.approx(waited_us, abs=1)
+
+
+def test_a_repetition_penalty_exposes_the_host() -> None:
+    """It needs the token just sampled: nothing is hidden, unless the engine's defaults count."""
+    qwen = load_model("Qwen/Qwen2.5-7B-Instruct")
+    assert qwen.default_repetition_penalty == 1.05
+    assert not hides_host(qwen, EngineSettings())
+    assert hides_host(qwen, EngineSettings(generation_config="vllm"))
+    assert hides_host(load_model(LLAMA), EngineSettings())
+    assert not hides_host(load_model(LLAMA), EngineSettings(version="0.13.0"))
+    assert not hides_host(load_model(LLAMA), EngineSettings(async_scheduling=False))
 
 
 def test_frontend_is_before_the_queue() -> None:

@@ -50,7 +50,7 @@ class HostModel:
     rank_wait_us: float = 0.0
 
     def step_us(
-        self, num_requests: int, num_layers: int, tp: int = 1, *, is_async: bool = True
+        self, num_requests: int, num_layers: int, tp: int = 1, *, hides_host: bool = True
     ) -> float:
         """Return what a step with so many requests takes beyond its kernels.
 
@@ -60,12 +60,12 @@ class HostModel:
             Of the batch and of the model.
         tp : int
             Ranks, >= 1; two all-reduces per layer and one behind the embedding join them.
-        is_async : bool
-            Whether the next batch is formed while a step runs.
+        hides_host : bool
+            Whether what the host does between steps is hidden behind a running step.
         """
         collectives = 2 * num_layers + 1
         exposed_us = 0.0
-        if not is_async:
+        if not hides_host:
             exposed_us = self.scheduling_us + self.scheduling_per_request_us * num_requests
         return (
             exposed_us

@@ -49,8 +49,8 @@ class RooflineV2Model:
         Measurements.
     host : HostModel
         What a step costs beyond its kernels.
-    is_async : bool
-        Whether the engine forms the next batch while a step runs.
+    hides_host : bool
+        Whether what the host does between steps is hidden behind a running step.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class RooflineV2Model:
         tables: KernelTables,
         host: HostModel,
         *,
-        is_async: bool = True,
+        hides_host: bool = True,
     ) -> None:
         self.forward = forward
         self.host = host
-        self.is_async = is_async
+        self.hides_host = hides_host
         self.timer = KernelTimer(tables)
         self._token_ns: list[int] = []
         """By number of tokens: GEMMs, experts, elementwise kernels, all-reduces."""
@@ -144,7 +144,7 @@ class RooflineV2Model:
         """Return the host's share of a step with so many requests, microseconds, >= 0."""
         forward = self.forward
         return self.host.step_us(
-            num_requests, forward.spec.num_layers, forward.tp, is_async=self.is_async
+            num_requests, forward.spec.num_layers, forward.tp, hides_host=self.hides_host
         )
 
     def launch_us(self, batch: Batch) -> float:
