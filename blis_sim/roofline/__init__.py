@@ -1,0 +1,1 @@
+"""Where work stands against the roofs of a machine, and what would help."""
