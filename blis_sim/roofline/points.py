@@ -72,7 +72,7 @@ def _read(number: int, point: Mapping[str, Any]) -> MeasuredPoint:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 < float(value) < math.inf:
             raise ConfigError(f"{where}.{key} must be a number above 0; got {value!r}")
-    duration_us = point.get("duration_us")
+    duration_us: Any = point.get("duration_us")
     return MeasuredPoint(
         str(point["name"]),
         float(point["oi"]),
