@@ -23,6 +23,7 @@ from blis_sim.cli import (
     plan,
     report,
     results,
+    roofline,
     run,
     step,
     sweep,
@@ -68,6 +69,7 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
         calibrate.make_calibrate(arguments)
     )
     app.command("step", help=step.HELP, add_help_option=False)(step.make_step(arguments))
+    app.add_typer(roofline.make_roofline(arguments), name="roofline")
     app.command("models", help=models.HELP)(models.models)
     app.command("gpus", help=gpus.HELP)(gpus.gpus)
     loads = typer.Typer(help=workload.HELP, no_args_is_help=True, rich_markup_mode=None)
@@ -153,6 +155,7 @@ def _flags_of(command: str) -> tuple[Flag, ...]:
         "validate": validate.validate_flags,
         "calibrate": calibrate.calibrate_flags,
         "step": step.step_flags,
+        "roofline": roofline.roofline_flags,
     }
     return tables[command]() if command in tables else ()
 

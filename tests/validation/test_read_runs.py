@@ -226,9 +226,9 @@ def test_columns_may_be_absent_and_none_is_unknown(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.is_file(), reason=f"{SHARED} is not there")
 def test_the_measured_table_is_read() -> None:
-    """All of it: its columns are those known here."""
+    """All of it: each of its columns is known here."""
     with SHARED.open(encoding="utf-8") as stream:
-        assert next(stream).strip().split(",") == COLUMNS
+        assert set(next(stream).strip().split(",")) <= set(COLUMNS)
     found = read_runs(SHARED)
     assert sum(len(record.rows) for record in found) == 60
     assert {record.role for record in found} == {"calib", "dev"}

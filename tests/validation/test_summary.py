@@ -57,6 +57,7 @@ def test_groups_add_up() -> None:
     assert counts == {
         "model": {"m": 1, "n": 3},
         "gpu": {"H100": 2, "L40S": 1, "X1": 1},
+        "model_gpu": {"m on H100": 1, "n on H100": 1, "n on L40S": 1, "n on X1": 1},
         "tp": {"1": 3, "2": 1},
         "load": {"codegen": 3, "unnamed": 1},
         "in_flight": {"under 8": 1, "32 to 64": 1, "64 and more": 1},
