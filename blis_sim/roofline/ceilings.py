@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from blis_sim.errors import ConfigError
+from blis_sim.roofline.gpu_roofs import roofs_of
 
 if TYPE_CHECKING:
     from blis_sim.catalog.gpus import GpuSpec
@@ -14,6 +15,8 @@ _T = TypeVar("_T")
 
 DRAM = "DRAM"
 """The level that every machine has; intensity is relative to its bytes unless said otherwise."""
+VECTOR = "fp32 vector"
+"""Peak of what does not run on tensor cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,25 @@ def _named(what: str, there: tuple[_T, ...], names: list[str], name: str | None)
 
 
 def ceilings_of_gpu(gpu: GpuSpec) -> Ceilings:
-    """Return the roofs of a GPU of the catalog: dense tensor peaks, bandwidth of its memory."""
-    peaks = [Peak("bf16", gpu.bf16_tflops_dense)]
-    if gpu.fp8_tflops_dense is not None:
-        peaks.append(Peak("fp8", gpu.fp8_tflops_dense))
-    return Ceilings(gpu.name, tuple(peaks), (Bandwidth(DRAM, gpu.hbm_gb_per_s),), "configs/gpus")
+    """Return the roofs of a GPU of the catalog.
+
+    Dense tensor peaks (16 bits first, then fp8 or int8), the fp32 peak of the vector units, the
+    bandwidth of its memory, and those of L2 and L1, as far as each is known.
+    """
+    known = roofs_of(gpu.name)
+    peaks = [
+        (known.half, gpu.bf16_tflops_dense),
+        ("fp8", gpu.fp8_tflops_dense),
+        ("int8", known.int8_tflops_dense),
+        (VECTOR, known.fp32_vector_tflops),
+    ]
+    bandwidths = [(DRAM, gpu.hbm_gb_per_s), ("L2", known.l2_gb_per_s), ("L1", known.l1_gb_per_s)]
+    source = "configs/gpus"
+    if known.measured:
+        source += f"; caches measured on {known.measured}"
+    return Ceilings(
+        gpu.name,
+        tuple(Peak(name, tflops) for name, tflops in peaks if tflops is not None),
+        tuple(Bandwidth(level, rate) for level, rate in bandwidths if rate is not None),
+        source,
+    )
