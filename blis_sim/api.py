@@ -20,6 +20,7 @@ from blis_sim.cluster.words import gateway_context
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
 from blis_sim.engine.resolved import Deployed, Pool, Resolved
+from blis_sim.engine.run_roofline import run_roofline
 from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.context import DeployedKind, PoolContext, PriceContext, RunContext
@@ -48,6 +49,7 @@ def simulate(
     percentiles: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
     record_timeline: bool | TimelineSettings = False,
+    roofline: bool = False,
 ) -> Result:
     """Simulate a scenario.
 
@@ -66,6 +68,9 @@ def simulate(
         Called now and then with (requests ended, simulated microseconds).
     record_timeline : bool or TimelineSettings
         Log what a timeline is drawn from, or that of a part of the run.
+    roofline : bool
+        Count the work of all steps: `Result.roofline` then has intensity, MFU, MBU and what
+        bound the time.
 
     Raises
     ------
@@ -82,10 +87,11 @@ def simulate(
         percentiles=percentiles,
         progress=progress,
         record_timeline=record_timeline,
+        roofline=roofline,
     )
 
 
-def run(
+def run(  # noqa: PLR0913 (one parameter per thing that may be asked for)
     resolved: Resolved,
     *,
     timeseries_interval_s: float | None = None,
@@ -95,6 +101,7 @@ def run(
     record_decisions: bool = False,
     marks_s: Sequence[float] = (),
     record_timeline: bool | TimelineSettings = False,
+    roofline: bool = False,
 ) -> Result:
     """Simulate a resolved scenario; the parameters are those of `simulate`.
 
@@ -102,7 +109,7 @@ def run(
     ----------
     resolved : Resolved
         From `resolve`.
-    timeseries_interval_s, percentiles, progress, record_timeline
+    timeseries_interval_s, percentiles, progress, record_timeline, roofline
         As for `simulate`.
     notices : sequence of str
         More notices for the result, before those of ``resolved``.
@@ -130,6 +137,7 @@ def run(
             record_decisions=record_decisions,
             marks_us=marks_us,
             timeline=timeline,
+            count_work=roofline,
         )
     else:
         simulation = Simulation(
@@ -141,6 +149,7 @@ def run(
             on_progress=progress,
             marks_us=marks_us,
             timeline=timeline,
+            count_work=roofline,
         )
     with _rare_garbage_collection():
         data = simulation.run()
@@ -150,7 +159,9 @@ def run(
         after += clients.notices()
     context = replace(context, notices=(*context.notices, *after))
     wall_s = time.perf_counter() - begin_s
-    return Result(data, context, RunInfo.collect(started=started, wall_s=wall_s))
+    result = Result(data, context, RunInfo.collect(started=started, wall_s=wall_s))
+    result.roofline = run_roofline(result, resolved) if roofline else None
+    return result
 
 
 def _undecided(data: RunData, pools: Sequence[Pool]) -> Iterator[str]:

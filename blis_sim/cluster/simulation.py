@@ -78,9 +78,11 @@ class ClusterSimulation:
         When to take snapshots of the books, ascending; those past a horizon are not taken.
     timeline : TimelineSettings or None
         Log what a timeline is drawn from.
+    count_work : bool
+        Count steps by what they cost, for a roofline of the run.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (one parameter per thing that may be watched)
         self,
         config: ClusterConfig,
         requests: Iterable[RequestSpec] | Clients,
@@ -91,10 +93,11 @@ class ClusterSimulation:
         record_decisions: bool = False,
         marks_us: Sequence[int] = (),
         timeline: TimelineSettings | None = None,
+        count_work: bool = False,
     ) -> None:
         self.config = config
         self.env = simpy.Environment(initial_time=0)
-        self.recorder = make_recorder(timeline, on_progress)
+        self.recorder = make_recorder(timeline, on_progress, count_work=count_work)
         self.clients = requests if isinstance(requests, Clients) else None
         self._load = requests if isinstance(requests, Clients) else OpenLoad(requests)
         self.decisions: list[Decision] | None = [] if record_decisions else None

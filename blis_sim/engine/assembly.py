@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blis_sim.engine.instance import Instance
 from blis_sim.engine.kv_cache import KVCache
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from blis_sim.latency.base import LatencyModel
     from blis_sim.metrics.recorder import Recorder
     from blis_sim.metrics.timeline import InstanceLog
+    from blis_sim.metrics.work import WorkLog
 
 
 def make_instance(
@@ -29,7 +30,7 @@ def make_instance(
     recorder: Recorder,
     frontend: Frontend,
 ) -> Instance:
-    """Return an instance with an empty KV cache; an observed one where a timeline is wanted.
+    """Return an instance with an empty KV cache; an observed one where more is wanted of it.
 
     Parameters
     ----------
@@ -38,15 +39,11 @@ def make_instance(
     config : EngineConfig
         Its settings.
     """
-    if recorder.timeline is None:
-        kv = KVCache(
-            config.num_kv_blocks,
-            config.block_size,
-            enable_prefix_caching=config.enable_prefix_caching,
-        )
-        kind: Callable[..., Instance] = partial(
-            Instance, scheduler=Scheduler(config.scheduler, kv)
-        )
+    kind: Callable[..., Instance]
+    if recorder.work is not None:
+        kind = _counted(config, latency, recorder, recorder.work)
+    elif recorder.timeline is None:
+        kind = partial(Instance, scheduler=_scheduler(config))
     else:
         kind = _observed(config, recorder.timeline.add_instance())
     return kind(
@@ -60,8 +57,36 @@ def make_instance(
     )
 
 
+def _scheduler(config: EngineConfig) -> Scheduler:
+    kv = KVCache(
+        config.num_kv_blocks,
+        config.block_size,
+        enable_prefix_caching=config.enable_prefix_caching,
+    )
+    return Scheduler(config.scheduler, kv)
+
+
 def _observed(config: EngineConfig, log: InstanceLog) -> Callable[..., Instance]:
-    from blis_sim.engine.observed import ObservedInstance, ObservedKVCache, ObservedScheduler
+    from blis_sim.engine.observed import ObservedInstance
+
+    return partial(ObservedInstance, **_observed_parts(config, log))
+
+
+def _counted(
+    config: EngineConfig, latency: LatencyModel, recorder: Recorder, logs: list[WorkLog]
+) -> Callable[..., Instance]:
+    from blis_sim.engine.counted import CountedInstance, CountedObservedInstance, work_log
+
+    work = work_log(latency)
+    logs.append(work)
+    if recorder.timeline is None:
+        return partial(CountedInstance, work=work, scheduler=_scheduler(config))
+    parts = _observed_parts(config, recorder.timeline.add_instance())
+    return partial(CountedObservedInstance, work=work, **parts)
+
+
+def _observed_parts(config: EngineConfig, log: InstanceLog) -> dict[str, Any]:
+    from blis_sim.engine.observed import ObservedKVCache, ObservedScheduler
 
     kv = ObservedKVCache(
         log,
@@ -69,5 +94,4 @@ def _observed(config: EngineConfig, log: InstanceLog) -> Callable[..., Instance]
         config.block_size,
         enable_prefix_caching=config.enable_prefix_caching,
     )
-    scheduler = ObservedScheduler(log, config.scheduler, kv)
-    return partial(ObservedInstance, log, kv, scheduler=scheduler)
+    return {"log": log, "kv": kv, "scheduler": ObservedScheduler(log, config.scheduler, kv)}

@@ -59,6 +59,7 @@ def run_data(
         tenants=recorder.tenants.names,
         reasons=recorder.reasons.names,
         timeline=recorder.timeline,
+        work=recorder.work,
     )
 
 

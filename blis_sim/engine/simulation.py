@@ -60,9 +60,11 @@ class Simulation:
         When to take snapshots of the books, ascending; those past a horizon are not taken.
     timeline : TimelineSettings or None
         Log what a timeline is drawn from.
+    count_work : bool
+        Count steps by what they cost, for a roofline of the run.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (one parameter per thing that may be watched)
         self,
         config: EngineConfig,
         latency: LatencyModel,
@@ -73,11 +75,12 @@ class Simulation:
         on_progress: Callable[[int, int], None] | None = None,
         marks_us: Sequence[int] = (),
         timeline: TimelineSettings | None = None,
+        count_work: bool = False,
     ) -> None:
         self.config = config
         self.latency = latency
         self.env = simpy.Environment(initial_time=0)
-        self.recorder = make_recorder(timeline, on_progress)
+        self.recorder = make_recorder(timeline, on_progress, count_work=count_work)
         self.clients = requests if isinstance(requests, Clients) else None
         if isinstance(requests, Clients):
             self.frontend = Frontend()

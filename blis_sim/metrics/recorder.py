@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from blis_sim.engine.request import Request
     from blis_sim.metrics.records import Int64Array
     from blis_sim.metrics.timeline import Timeline
+    from blis_sim.metrics.work import WorkLog
 
 _SPEC_COLUMNS = ("request_id", "arrival_us", "prompt_tokens", "priority")
 """Columns that are a field of the request's spec."""
@@ -79,6 +80,8 @@ class Recorder:
 
     timeline: Timeline | None = None
     """Where instances log what a timeline is drawn from; None = nowhere."""
+    work: list[WorkLog] | None = None
+    """Where instances count their steps, one log each in order of their numbers; None = nowhere."""
 
     def __init__(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         self.num_ended = 0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from blis_sim.metrics.timeline import Timeline
+    from blis_sim.metrics.work import WorkLog
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -242,3 +243,5 @@ class RunData:
     """In order of time; empty unless they were asked for."""
     timeline: Timeline | None = None
     """None unless one was asked for."""
+    work: list[WorkLog] | None = None
+    """Steps of each instance, in the order of ``counters``; None unless they were counted."""

@@ -36,6 +36,8 @@ from blis_sim.metrics.window import window_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from blis_sim.metrics.roofline import RunRoofline
+
 __all__ = ["PoolContext", "Result", "RunContext", "RunInfo", "check_conservation"]
 
 
@@ -82,6 +84,8 @@ class Result:
         self._run_info = run_info
         self.replications: Replications | None = None
         """Figures of several seeds, where `replicate` simulated them."""
+        self.roofline: RunRoofline | None = None
+        """Intensity, MFU, MBU and what bound the time, where that was asked for."""
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -248,6 +252,8 @@ class Result:
             "run_info": self.run_info,
             "metric_definitions": definitions,
         }
+        if self.roofline is not None:
+            report["roofline"] = self.roofline.to_json_dict()
         if self.replications is not None:
             report["replications"] = self.replications.to_json_dict()
         plain: dict[str, Any] = to_plain(report)

@@ -241,12 +241,18 @@ class TimelineRecorder(Recorder):
 
 
 def make_recorder(
-    timeline: TimelineSettings | None, on_progress: Callable[[int, int], None] | None
+    timeline: TimelineSettings | None,
+    on_progress: Callable[[int, int], None] | None,
+    *,
+    count_work: bool = False,
 ) -> Recorder:
-    """Return a recorder, one for a timeline where it is wanted."""
-    if timeline is None:
-        return Recorder(on_progress)
-    return TimelineRecorder(timeline, on_progress)
+    """Return a recorder, one for a timeline or of work done where it is wanted."""
+    recorder = (
+        Recorder(on_progress) if timeline is None else TimelineRecorder(timeline, on_progress)
+    )
+    if count_work:
+        recorder.work = []
+    return recorder
 
 
 def rows(log: array[int], width: int) -> Int64Array:

@@ -20,7 +20,8 @@ def window_of(run: RunData) -> RunData:
 
     Requests count that arrived in between, whenever they ended; gaps between tokens, steps and
     integrals count where they ended in between. Peaks are those from the start of the run to
-    the last mark. Samples, scaling events and a timeline are left out.
+    the last mark. Samples, scaling events, a timeline and counted steps are left
+    out.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def window_of(run: RunData) -> RunData:
         scaling=[],
         decisions=None,
         timeline=None,
+        work=None,
         marks=[],
     )
 

@@ -269,7 +269,7 @@ def test_when_nothing_keeps_the_limits_it_is_1(capsys: Capture) -> None:
         ),
         (
             ["--slo", "p95_itl_ms:0.1", "--rate", "3", *H100],
-            "one request alone takes at least 6.41 ms per token; limit p95 ITL <= 0.1 ms",
+            "one request alone takes at least 6.26 ms per token; limit p95 ITL <= 0.1 ms",
         ),
         ([*SLO, "--rate", "3", "--json", "-", "--csv", "-"], "--csv must not be - together"),
         (
