@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.engine.limits import truncation_of
-from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, peak_flops_per_us
+from blis_sim.latency.kernel_bounds import bounds_us, is_communication, link_us
 from blis_sim.latency.roofline_v2.model import RooflineV2Model
 from blis_sim.transformer.forward_pass import ForwardPass
-from blis_sim.transformer.kernels import AllGather, AllReduce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from blis_sim.engine.resolved import Deployed
     from blis_sim.transformer.kernels import Kernel
 
-_PCIE_GB_PER_S = 64.0
-"""PCI Express 5.0 x16, one direction: the link of GPUs without NVLink."""
 _FULL = 0.98
 """Share of KV blocks from which on they count as used up."""
 _BUSY = 0.5
@@ -80,10 +77,7 @@ def _times(deployed: Deployed, num_decodes: int, new: int, context: int) -> dict
 def _bound(deployed: Deployed, kernel: Kernel) -> tuple[str, float]:
     """Return what bounds a kernel, and that bound in microseconds."""
     gpu = deployed.gpu
-    if isinstance(kernel, AllReduce | AllGather):
-        link_gb_per_s = gpu.nvlink_gb_per_s or _PCIE_GB_PER_S
-        return "interconnect", kernel.bytes / (link_gb_per_s * BYTES_PER_US)
-    memory_us = kernel.bytes / (gpu.hbm_gb_per_s * BYTES_PER_US)
-    dtype = getattr(kernel, "compute_dtype", None)
-    compute_us = 0.0 if dtype is None else kernel.flops / peak_flops_per_us(gpu, dtype)
+    if is_communication(kernel):
+        return "interconnect", link_us(gpu, kernel)
+    compute_us, memory_us = bounds_us(gpu, kernel)
     return ("compute", compute_us) if compute_us > memory_us else ("bandwidth", memory_us)

@@ -81,7 +81,7 @@ class Recorder:
     timeline: Timeline | None = None
     """Where instances log what a timeline is drawn from; None = nowhere."""
     work: list[WorkLog] | None = None
-    """Where instances count their steps, one log each in order of their numbers; None = nowhere."""
+    """Where instances count their steps, a log each by their numbers; None = nowhere."""
 
     def __init__(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         self.num_ended = 0

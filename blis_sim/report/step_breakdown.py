@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from blis_sim.latency.base import Batch, PrefillChunk
-from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, peak_flops_per_us
+from blis_sim.latency.kernel_bounds import OVERHEAD_FACTOR, bounds_us
 from blis_sim.report.step_evidence import Evidence, evidence_of
 from blis_sim.transformer.kernels import (
     AllGather,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from blis_sim.latency.roofline_v2.model import RooflineV2Model
 
 GROUPS = ("GEMM", "attention", "experts", "elementwise", "communication", "host")
-_OVERHEAD_FACTOR = 2.0
-"""A kernel slower than this many times its bound is bound by neither peak nor bandwidth."""
 
 
 class DecodeSet(NamedTuple):
@@ -199,7 +197,7 @@ def _kernel_lines(
 ) -> Iterator[StepLine]:
     for kernel in kernels:
         time_us, count = timer.time_us(kernel), times * kernel.count
-        compute_us, memory_us = _bounds_us(timer, kernel)
+        compute_us, memory_us = bounds_us(timer.gpu, kernel)
         if isinstance(kernel, PrefillAttention | MlaPrefillAttention):
             time_us = timer.beyond_floor_us(kernel)
         evidence = evidence_of(timer.tables, kernel)
@@ -238,20 +236,10 @@ def _launch_line(model: RooflineV2Model, batch: Batch) -> Iterator[StepLine]:
         )
 
 
-def _bounds_us(timer: KernelTimer, kernel: Kernel) -> tuple[float, float]:
-    """Return what FLOPs and bytes of one execution take at the GPU's best."""
-    if isinstance(kernel, AllReduce | AllGather):
-        return 0.0, 0.0
-    memory_us = kernel.bytes / (timer.gpu.hbm_gb_per_s * BYTES_PER_US)
-    dtype = getattr(kernel, "compute_dtype", None)
-    compute_us = 0.0 if dtype is None else kernel.flops / peak_flops_per_us(timer.gpu, dtype)
-    return compute_us, memory_us
-
-
 def _bound_by(time_us: float, compute_us: float, memory_us: float, evidence: Evidence) -> str:
     if evidence.link_us is not None:
-        return "overhead" if time_us > _OVERHEAD_FACTOR * evidence.link_us else "link"
-    if time_us > _OVERHEAD_FACTOR * max(compute_us, memory_us):
+        return "overhead" if time_us > OVERHEAD_FACTOR * evidence.link_us else "link"
+    if time_us > OVERHEAD_FACTOR * max(compute_us, memory_us):
         return "overhead"
     return "compute" if compute_us >= memory_us else "memory"
 
