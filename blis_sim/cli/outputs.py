@@ -49,6 +49,8 @@ class Outputs:
         Whether every decision of the gateway is kept.
     timeline : TimelineSettings or None
         Which part of the run is logged for a timeline; None = nothing is.
+    has_roofline : bool
+        Whether the work of all steps is counted.
     """
 
     files: list[Output] = field(default_factory=list)
@@ -57,6 +59,7 @@ class Outputs:
     timeseries_interval_s: float | None = None
     records_decisions: bool = False
     timeline: TimelineSettings | None = None
+    has_roofline: bool = False
 
     def check_inputs(self, inputs: Iterable[Path]) -> None:
         """Raise ConfigError where a file to write is one that is read."""
@@ -110,6 +113,7 @@ def plan_outputs(options: Mapping[str, Any], resolved: Resolved) -> Outputs:
         timeseries_interval_s=_interval_s(options, resolved),
         records_decisions="--decisions-out" in options,
         timeline=timeline_settings(options, resolved),
+        has_roofline="--roofline" in options,
     )
 
 

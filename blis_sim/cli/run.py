@@ -101,6 +101,8 @@ def _of_the_first(outputs: Outputs, seed: int) -> list[str]:
     flags = [output.flag for output in outputs.files if output.flag not in _WITH_REPLICATIONS]
     if outputs.detailed:
         flags.append("--save-detailed")
+    if outputs.has_roofline:
+        flags.append("--roofline")
     if not flags:
         return []
     verb = "shows" if len(flags) == 1 else "show"
@@ -170,6 +172,7 @@ def _simulate(
             notices=notices,
             record_decisions=outputs.records_decisions,
             record_timeline=outputs.timeline or False,
+            roofline=outputs.has_roofline,
         )
 
 

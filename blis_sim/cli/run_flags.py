@@ -131,6 +131,10 @@ def _result_flags() -> tuple[Flag, ...]:
         ),
         row("--timeline-from", "", "TIME", "Where that begins (0s).", duration_s),
         row("--timeline-duration", "", "TIME", "How long it is (to the end).", duration_s),
+        switch(
+            names=("--roofline",),
+            help="Report intensity, MFU, MBU and what bound the time, per phase and pool.",
+        ),
         row("--results-path", "", "FILE", "Write JSON in the layout of BLIS."),
         row("--report", "", "FILE", "Write one HTML page: answer, charts, tables and sources."),
         switch(

@@ -18,8 +18,8 @@ def render_json(result: Result, *, detailed: bool = False) -> str:
 
     The order of the keys is fixed: vLLM's keys, then ``kv_cache``, ``engine``,
     ``conservation``, ``per_class``, ``per_tenant``, ``per_pool``, ``per_instance``,
-    ``cluster``, ``accuracy``, ``manifest``, ``run_info``, ``metric_definitions``, and
-    ``replications`` where there are several.
+    ``cluster``, ``accuracy``, ``manifest``, ``run_info``, ``metric_definitions``, then
+    ``roofline`` where it was asked for and ``replications`` where there are several.
 
     Parameters
     ----------

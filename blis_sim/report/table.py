@@ -14,6 +14,7 @@ from blis_sim.metrics.records import ABSENT, Status
 from blis_sim.metrics.replications import Replications
 from blis_sim.metrics.result import PoolContext, Result, RunContext
 from blis_sim.report.cluster_table import cluster_rows
+from blis_sim.report.roofline_rows import roofline_rows
 from blis_sim.report.table_rows import LABEL_WIDTH, metric_row, row, shown
 
 WIDTH = 50
@@ -101,10 +102,14 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
     lines += [f"{'Engine':-^{WIDTH}}", *_engine_rows(result.context, summary)]
     if result.run.pools:
         lines += [f"{'Cluster':-^{WIDTH}}", *cluster_rows(result, summary)]
+    roofline = result.roofline
+    if roofline is not None:
+        lines += roofline_rows(roofline)
     lines += [*_unfinished(result), "=" * WIDTH]
     if result.accuracy is not None:
         lines += _wrapped(result.accuracy.text)
-    lines += _notices(result.context)
+    lines += _notices(result.context.notices)
+    lines += _notices(() if roofline is None else roofline.notes)
     return "\n".join(lines)
 
 
@@ -207,8 +212,8 @@ def _unfinished(result: Result) -> Iterator[str]:
         yield f"and {len(reasons) - _MAX_REASONS} more reasons (see the requests' file)"
 
 
-def _notices(context: RunContext) -> Iterator[str]:
-    for notice in context.notices:
+def _notices(notices: Sequence[str]) -> Iterator[str]:
+    for notice in notices:
         yield from _wrapped(f"note: {notice}")
 
 
