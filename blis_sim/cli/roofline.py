@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from blis_sim.cli import roofline_ncu
 from blis_sim.cli.flag_command import flags_of_run, make_command
 from blis_sim.cli.flags import Flag, Typed, signature
 
@@ -26,6 +27,7 @@ def make_roofline(arguments: Sequence[str]) -> typer.Typer:
     analyse = make_command("blis roofline", HELP, roofline_flags(), arguments, _run)
     group.callback(invoke_without_command=True, add_help_option=False)(_unless_sub(analyse))
     # Subcommands are registered here, one line each:
+    group.command("ncu", help=roofline_ncu.HELP)(roofline_ncu.ncu)
     # group.command("measure", help=roofline_measure.HELP)(roofline_measure.measure)
     return group
 

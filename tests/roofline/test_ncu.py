@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from blis_sim.cli.main import main
 from blis_sim.errors import ConfigError
 from blis_sim.roofline.locale_numbers import decimal_mark, parse_number
 from blis_sim.roofline.ncu import Grouping, collect_command, import_ncu
 from blis_sim.roofline.ncu_csv import unit_factor
 from blis_sim.roofline.points import MeasuredPoint, read_points
+from blis_sim.roofline.points_file import read_points_file
 
 FADD, FMUL, FFMA = (
     f"sm__sass_thread_inst_executed_op_{op}_pred_on.sum" for op in ("fadd", "fmul", "ffma")
@@ -306,3 +309,41 @@ def test_points_are_those_of_the_toolkit() -> None:
     assert {FADD, FMUL, FFMA, TENSOR} <= set(command.split()[5].split(","))
     point = MeasuredPoint("k", 1.0, 2.0)
     assert read_points([point]) == [point]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table; CSV that is read back as measured points; JSON; a share of a GPU's roof."""
+    path = str(long(tmp_path, ("saxpy", SAXPY)))
+    assert main(["roofline", "ncu", path, "--level", "dram", "--gpu", "H100"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == [
+        *("kernel", "level", "FLOP/byte", "TFLOP/s", "GB/s", "time", "us"),
+        *("of", "the", "bf16", "roof"),
+    ]
+    # 0.9 TFLOP/s where 3350 GB/s x 2 FLOP/byte = 6.7 are possible.
+    assert row.split() == ["saxpy", "DRAM", "2", "0.9", "450", "10", "13.4", "%"]
+    points = tmp_path / "points.csv"
+    assert main(["roofline", "ncu", path, "--csv", str(points), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["points"]
+    assert [point["oi"] for point in shown] == [point.oi for point in read_points_file(points)]
+    assert main(["roofline", "ncu", path, "--csv", "-", "--by", "all"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "all kernels,2,0.9,DRAM,10"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "FILE must be a CSV export of Nsight Compute"),
+        (["{}", "--by", "block"], "--by must be a known name"),
+        (["{}", "--csv", "{}"], "--csv must be another file"),
+        (["{}", "--csv", "-", "--json"], "--csv must be a file with --json"),
+        (["{}", "--level", "L3"], "level must be one of DRAM, L2, L1; got L3"),
+    ],
+)
+def test_wrong_command_lines(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on stderr, exit code 2."""
+    path = str(long(tmp_path, ("saxpy", SAXPY)))
+    assert main(["roofline", "ncu", *(each.format(path) for each in arguments)]) == 2
+    assert message in capsys.readouterr().err
