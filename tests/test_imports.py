@@ -35,6 +35,8 @@ LAYERS = (
 EXCEPTIONS = {
     # A convenience of the Python API: Result.save writes a report.
     ("metrics.result", "report.json_report"),
+    # The same: RooflineAnalyzer.plot_roofline draws.
+    ("roofline.analyzer", "report.roofline_plot_file"),
 }
 
 

@@ -108,7 +108,6 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     values["notes"] = list(values["notes"])
     for pool in pools.values():
         _plain(pool)
-        del pool["per_pool"]
     return {**values, "per_pool": pools}
 
 

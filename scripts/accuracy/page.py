@@ -34,8 +34,8 @@ GROUPINGS: Mapping[str, Callable[[Row], str]] = {
     "Requests in flight": lambda row: row["in_flight"],
 }
 ROLES = {
-    "dev": "kept apart when the host's share of a step was fitted",
-    "calib": "the host's share of a step was fitted to them: their errors are no test",
+    "dev": "no figure was fitted to them",
+    "calib": "the host model was fitted to them: their errors are no test",
 }
 NUM_WORST = 3
 ABSENT = "-"

@@ -5,8 +5,15 @@ from __future__ import annotations
 OPENING = """
 How far predictions of blis_sim {version} are from measured servers.
 `scripts/accuracy_report.py` writes this page from the output of `blis validate`; no figure in it
-is typed. [How the comparison works](validation.md). Nothing is tuned to these servers but what is
-said below: the host's share of a step was fitted to the `calib` rows. Kernels were measured apart.
+is typed. [How the comparison works](validation.md).
+
+What was fitted to measured servers are five figures of the host model
+([configs/host.yaml](../configs/host.yaml), `scripts/fit_host_model.py`), the same for all models
+and GPUs: the frontend and the wait for the slowest rank to the `calib` rows, what synchronous
+engines add to 30 rows of the silicon sample. Kernels, and what sampling costs, were measured
+apart. **Which effects are modelled was decided with the `dev` rows in sight** (sampling with
+top-p, decodes beside long prompts, repetition penalties), though no figure was fitted to them:
+on servers nobody has looked at, errors may be larger than on this page.
 """
 
 SOURCES = {
@@ -23,11 +30,13 @@ SOURCES = {
 ENGINES = {"vllm": "vLLM", "tensorrt-llm": "TensorRT-LLM", "sglang": "SGLang"}
 
 SILICON = """
-AIConfigurator publishes TTFT and TPOT of many servers, each with a fixed number of users;
-[what the rows are](../bench_data/serving/README.md#the-silicon-sample). Flags of the servers are
-known for some only, and whether figures are means is not said. No throughput is published: here it
-is users / E2E on both sides (Little's law), and the measured E2E is TTFT + TPOT x (answer - 1).
-Nothing was fitted to any of these rows.
+AIConfigurator publishes TTFT and TPOT of many servers, each with a fixed number of users; [what
+the rows are](../bench_data/serving/README.md#the-silicon-sample). Flags of the servers are known
+for some only, and whether figures are means is not said. No throughput is published: here it is
+users / E2E on both sides (Little's law), and the measured E2E is TTFT + TPOT x (answer - 1).
+What synchronous engines add between steps was fitted to 30 of these rows (vLLM 0.12.0 with
+Qwen3-32B in BF16 on H100, prompts of 1024 and answers of 512 or 1024 tokens); nothing to the
+others.
 """
 
 UNSIMULATED = """

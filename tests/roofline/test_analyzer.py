@@ -27,7 +27,7 @@ from blis_sim.roofline import (
 from blis_sim.transformer.forward_pass import ForwardPass
 from blis_sim.transformer.kernels import total_bytes, total_flops
 
-SHORT, LONG = (64, 100), (512, 1024, 2048, 4096, 8192)
+SHORT, LONG = (64, 100), (256, 512, 1024, 2048, 4096)
 MODELS = (
     *(MistralConfig(), Llama2_7BConfig(), Llama2_13BConfig(), Llama2_70BConfig()),
     *(Llama3_8BConfig(), Llama3_70BConfig()),
@@ -61,15 +61,15 @@ def test_ridge_points(gpu: str, ridge: int) -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda spec: spec.name)
 def test_intensities_are_those_known_of_the_two_phases(model: object) -> None:
-    """Decode of one request 1 to 2 FLOP/byte; prefill 50 to 100 at 64 to 100 tokens, 200 to 2000
-    from 512 to 8192 tokens."""
+    """Decode of one request 1 to 2 FLOP/byte; prefill 50 to 100 at 64 to 100 tokens, and 200 to
+    2000 from 256 to 4096 tokens."""
     analyzer = RooflineAnalyzer("H100", model)  # type: ignore[arg-type]
     for seq_len in (1, *SHORT, *LONG):
         assert 0.9 < analyzer.get_operational_intensity(seq_len, "decode") < 2
     for seq_len in SHORT:
         assert 50 < analyzer.get_operational_intensity(seq_len, "prefill") < 100
     for seq_len in LONG:
-        assert 200 < analyzer.get_operational_intensity(seq_len, "prefill") < 2500
+        assert 200 < analyzer.get_operational_intensity(seq_len, "prefill") < 2000
 
 
 @pytest.mark.parametrize("seq_len", [1, 256, 4096])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from blis_sim.report.plots.bound_shares import BoundSharesPlot
 from blis_sim.report.plots.cost_bars import CostPlot
 from blis_sim.report.plots.distributions import DistributionPlot
 from blis_sim.report.plots.latency_curves import LatencyPlot
 from blis_sim.report.plots.over_time import OverTimePlot
 from blis_sim.report.plots.pareto import ParetoPlot
+from blis_sim.report.plots.roofline import RooflinePlot
 from blis_sim.report.plots.trials import TrialsPlot
 
 
@@ -104,7 +106,16 @@ class CostView:
     is_per_hour: bool
 
 
-Plot = CostView | DistributionPlot | LatencyPlot | OverTimePlot | ParetoPlot | TrialsPlot
+Plot = (
+    BoundSharesPlot
+    | CostView
+    | DistributionPlot
+    | LatencyPlot
+    | OverTimePlot
+    | ParetoPlot
+    | RooflinePlot
+    | TrialsPlot
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +171,7 @@ class Page:
     Attributes
     ----------
     kind : str
-        What it is about: ``sweep``, ``plan``, ``tune`` or ``run``.
+        What it is about: ``sweep``, ``plan``, ``tune``, ``run`` or ``roofline``.
     question : str
         In words; the heading.
     about : str

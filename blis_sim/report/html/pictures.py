@@ -10,11 +10,13 @@ from pathlib import Path
 
 from blis_sim.errors import ConfigError, MissingExtraError
 from blis_sim.report.html.page import Chart, CostView, Page, Plot
+from blis_sim.report.plots.bound_shares import BoundSharesPlot, draw_bound_shares
 from blis_sim.report.plots.cost_bars import draw_cost
 from blis_sim.report.plots.distributions import DistributionPlot, draw_distributions
 from blis_sim.report.plots.latency_curves import LatencyPlot, draw_latency
 from blis_sim.report.plots.over_time import OverTimePlot, draw_over_time
 from blis_sim.report.plots.pareto import ParetoPlot, draw_pareto
+from blis_sim.report.plots.roofline import RooflinePlot, draw_roofline
 from blis_sim.report.plots.trials import draw_trials
 
 
@@ -97,7 +99,11 @@ def _draw(plot: Plot, title: str, path: Path) -> None:
         draw_pareto(plot, title, path)
     elif isinstance(plot, CostView):
         draw_cost(plot.plot, title, path)
+    elif isinstance(plot, BoundSharesPlot):
+        draw_bound_shares(plot, title, path)
     elif isinstance(plot, OverTimePlot):
         draw_over_time(plot, title, path)
+    elif isinstance(plot, RooflinePlot):
+        draw_roofline(plot, title, path)
     else:
         draw_trials(plot, title, path)

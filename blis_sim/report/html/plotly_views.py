@@ -15,11 +15,16 @@ import numpy as np
 
 from blis_sim.report.html.page import CostView, Plot
 from blis_sim.report.number_words import number, usd
+from blis_sim.report.plots.bound_shares import PARTS, BoundSharesPlot, colour_number
+from blis_sim.report.plots.bound_shares import X_TITLE as SHARES_TITLE
 from blis_sim.report.plots.distributions import DistributionPlot
 from blis_sim.report.plots.latency_curves import Curve, CurvePoint, LatencyPlot
 from blis_sim.report.plots.over_time import OverTimePlot
 from blis_sim.report.plots.palette import COLOURS, LIMIT, style_of
 from blis_sim.report.plots.pareto import X_TITLE, Y_TITLE, ParetoPlot
+from blis_sim.report.plots.roofline import MEASURED, RoofKind, RooflinePlot
+from blis_sim.report.plots.roofline import X_TITLE as INTENSITY_TITLE
+from blis_sim.report.plots.roofline import Y_TITLE as PERFORMANCE_TITLE
 from blis_sim.report.plots.trials import TrialsPlot
 
 Trace = dict[str, Any]
@@ -62,6 +67,10 @@ def view_of(plot: Plot) -> View:
         return _pareto(plot)
     if isinstance(plot, CostView):
         return _cost(plot)
+    if isinstance(plot, BoundSharesPlot):
+        return _bound_shares(plot)
+    if isinstance(plot, RooflinePlot):
+        return _roofline(plot)
     return _over_time(plot) if isinstance(plot, OverTimePlot) else _trials(plot)
 
 
@@ -256,6 +265,11 @@ def _cost(view: CostView) -> View:
         "hovertemplate": f"%{{hovertext}}: %{{text}}{_WITHOUT_NAME}",
         "showlegend": False,
     }
+    return View([trace], _bar_layout(names, title, 1.2 * largest), plot.note)
+
+
+def _bar_layout(names: Sequence[str], title: str, largest: float) -> dict[str, Any]:
+    """Return the layout of bars that lie, with their names above them."""
     annotations = [
         {
             "xref": "paper",
@@ -267,15 +281,38 @@ def _cost(view: CostView) -> View:
             "showarrow": False,
             "text": text_of(name),
         }
-        for row, name in zip(rows, names, strict=True)
+        for row, name in enumerate(names)
     ]
-    layout = {
-        "xaxis": {"title": {"text": title}, "range": [0, 1.2 * largest]},
-        "yaxis": {"visible": False, "range": [len(rows) - 0.5, -0.8]},
+    return {
+        "xaxis": {"title": {"text": title}, "range": [0, largest]},
+        "yaxis": {"visible": False, "range": [len(names) - 0.5, -0.8]},
         "annotations": annotations,
-        "height": _AROUND_BARS_PX + _BAR_PX * len(rows),
+        "height": _AROUND_BARS_PX + _BAR_PX * len(names),
     }
-    return View([trace], layout, plot.note)
+
+
+def _bound_shares(plot: BoundSharesPlot) -> View:
+    """Return bars of 100 %, each divided into what the time is spent on."""
+    names = [
+        bar.name if len(bar.name) <= _MOST_NAME else f"{bar.name[: _MOST_NAME - 1]}…"
+        for bar in plot.bars
+    ]
+    traces: list[Trace] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": PARTS[part],
+            "y": list(range(len(plot.bars))),
+            "x": short(bar.percents.get(part, 0.0) for bar in plot.bars),
+            "width": 0.45,
+            "marker": {"color": COLOURS[colour_number(part)]},
+            "hovertext": [text_of(bar.name) for bar in plot.bars],
+            "hovertemplate": f"%{{hovertext}}: {PARTS[part]} %{{x:.3~g}} %{_WITHOUT_NAME}",
+        }
+        for part in plot.parts
+    ]
+    layout = _bar_layout(names, SHARES_TITLE, 100.0) | {"barmode": "stack"}
+    return View(traces, layout, plot.note)
 
 
 def _over_time(plot: OverTimePlot) -> View:
@@ -349,3 +386,62 @@ def _trials(plot: TrialsPlot) -> View:
         "yaxis": {"title": {"text": text_of(plot.y_title)}},
     }
     return View(traces, layout)
+
+
+def _roofline(plot: RooflinePlot) -> View:
+    """Return roofs and what stands below them."""
+    dashes = {RoofKind.ROOF: "solid", RoofKind.BANDWIDTH: "dot", RoofKind.PEAK: "dash"}
+    traces: list[Trace] = []
+    for number_, line in enumerate(plot.lines):
+        is_roof = line.kind is RoofKind.ROOF
+        colour = style_of(line.machine if is_roof else number_).colour
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": text_of(line.name),
+                "x": short(line.xs),
+                "y": short(line.ys),
+                "line": {
+                    "color": colour,
+                    "dash": dashes[line.kind],
+                    "width": 2.5 if is_roof else 1.2,
+                },
+                "hovertemplate": f"{_template(line.name)}{_WITHOUT_NAME}",
+            }
+        )
+    shapes = ("circle", "square", "diamond", "triangle-up")
+    for group in plot.groups:
+        marks = [mark for mark in plot.marks if mark.group == group]
+        words = [
+            f"{mark.name}: {number(mark.x)} FLOP/byte, {number(mark.y)} TFLOP/s" for mark in marks
+        ]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": text_of(group),
+                "x": short(mark.x for mark in marks),
+                "y": short(mark.y for mark in marks),
+                "marker": {
+                    "color": style_of(plot.colour_of(group)).colour,
+                    "size": short(8 + 14 * mark.weight**0.5 for mark in marks),
+                    "symbol": "x" if group.startswith(MEASURED) else shapes[plot.shape_of(group)],
+                },
+                "text": [text_of(each) for each in words],
+                "hovertemplate": f"<b>{_template(group)}</b><br>%{{text}}{_WITHOUT_NAME}",
+            }
+        )
+    layout = {
+        "xaxis": {
+            "title": {"text": INTENSITY_TITLE},
+            **_logarithmic(plot.x_range, _SIDEWAYS_STEPS),
+            "range": [math.log10(edge) for edge in plot.x_range],
+        },
+        "yaxis": {
+            "title": {"text": PERFORMANCE_TITLE},
+            **_logarithmic(plot.y_range, _UPRIGHT_STEPS),
+            "range": [math.log10(edge) for edge in plot.y_range],
+        },
+    }
+    return View(traces, layout, plot.note)

@@ -58,6 +58,8 @@ class RunDocument:
     quantiles : mapping of str to list of float
         As in `Outcome`.
     over_time : OverTimePlot or None
+    roofline : mapping
+        As in the JSON; empty where steps were not counted.
     load : str
         The load in words, where it is known.
     notices : tuple of str
@@ -75,6 +77,7 @@ class RunDocument:
     per_instance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     over_time: OverTimePlot | None = None
+    roofline: Mapping[str, Any] = field(default_factory=dict)
     load: str = ""
     notices: tuple[str, ...] = ()
 
@@ -163,6 +166,7 @@ def _ours(
         per_instance={str(each.get("instance", n)): each for n, each in enumerate(instances)},
         quantiles=quantiles,
         over_time=over_time,
+        roofline=mapping(values.get("roofline")),
         load=load,
         notices=tuple(_notices(values)),
     )
@@ -176,6 +180,7 @@ def _notices(values: Mapping[str, Any]) -> Iterator[str]:
             f"the figures are those of seed {several['seeds'][0]}, the first of {several['num']}; "
             "their means and intervals are in the table and the JSON of blis run"
         )
+    yield from map(str, mapping(values.get("roofline")).get("notes") or ())
     text = mapping(values.get("accuracy")).get("text")
     if text:
         yield f"accuracy, {text}"

@@ -17,6 +17,7 @@ from blis_sim.report.html import charts
 from blis_sim.report.html.answer import mapping
 from blis_sim.report.html.manifest import run_documents, run_facts
 from blis_sim.report.html.page import Absent, Cell, Column, Page, Table, Tile
+from blis_sim.report.html.roofline_section import roofline_chart, roofline_table
 from blis_sim.report.html.run_document import RunDocument
 from blis_sim.report.html.run_words import (
     answer_sentence,
@@ -56,6 +57,7 @@ def run_page(run: RunDocument) -> Page:
     shown = (
         None if run.over_time is None else charts.over_time_chart(run.over_time),
         charts.quantile_chart(run.quantiles, each_ms, deployed or "all requests"),
+        roofline_chart(run.roofline),
     )
     tables = [table for table in _tables(run) if table is not None]
     return Page(
@@ -140,6 +142,7 @@ def _absent(run: RunDocument) -> Iterator[Absent]:
 
 def _tables(run: RunDocument) -> Iterator[Table | None]:
     yield _latency_table(run)
+    yield roofline_table(run.roofline)
     for title, name, parts in (
         ("Classes", "class", run.per_class),
         ("Tenants", "tenant", run.per_tenant),
