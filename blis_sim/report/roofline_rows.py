@@ -38,7 +38,7 @@ def roofline_rows(roofline: RunRoofline) -> Iterator[str]:
     yield from _block("Roofline", roofline)
     if len(roofline.per_pool) > 1:
         for name, pool in roofline.per_pool.items():
-            yield from _block(f"Roofline, {name}", pool)
+            yield from _block(f"Roofline, pool {name}", pool)
 
 
 def _block(title: str, roofline: RunRoofline) -> Iterator[str]:
