@@ -20,7 +20,6 @@ from blis_sim.cluster.words import gateway_context
 from blis_sim.config.loading import load_scenario
 from blis_sim.config.scenario import Scenario
 from blis_sim.engine.resolved import Deployed, Pool, Resolved
-from blis_sim.engine.run_roofline import run_roofline
 from blis_sim.engine.simulation import Simulation
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.context import DeployedKind, PoolContext, PriceContext, RunContext
@@ -160,7 +159,10 @@ def run(  # noqa: PLR0913 (one parameter per thing that may be asked for)
     context = replace(context, notices=(*context.notices, *after))
     wall_s = time.perf_counter() - begin_s
     result = Result(data, context, RunInfo.collect(started=started, wall_s=wall_s))
-    result.roofline = run_roofline(result, resolved) if roofline else None
+    if roofline:
+        from blis_sim.engine.run_roofline import run_roofline
+
+        result.roofline = run_roofline(result, resolved)
     return result
 
 

@@ -14,7 +14,6 @@ from blis_sim.metrics.records import ABSENT, Status
 from blis_sim.metrics.replications import Replications
 from blis_sim.metrics.result import PoolContext, Result, RunContext
 from blis_sim.report.cluster_table import cluster_rows
-from blis_sim.report.roofline_rows import roofline_rows
 from blis_sim.report.table_rows import LABEL_WIDTH, metric_row, row, shown
 
 WIDTH = 50
@@ -104,6 +103,8 @@ def render_table(result: Result, *, latencies: Sequence[str] = _TABLE_LATENCIES)
         lines += [f"{'Cluster':-^{WIDTH}}", *cluster_rows(result, summary)]
     roofline = result.roofline
     if roofline is not None:
+        from blis_sim.report.roofline_rows import roofline_rows
+
         lines += roofline_rows(roofline)
     lines += [*_unfinished(result), "=" * WIDTH]
     if result.accuracy is not None:
