@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from blis_sim.errors import TraceError
 from blis_sim.workload.json_file import shown_json
-from blis_sim.workload.trace_file import open_data, readable, shown
+from blis_sim.workload.trace_file import json_objects, open_data, readable, shown
 from blis_sim.workload.trace_sample import look_at
 
 FloatArray = npt.NDArray[np.float64]
@@ -155,29 +154,12 @@ def read_table(path: Path) -> DataTable:
     TraceError
         It cannot be read, or is neither; names the line.
     """
-    read = _json_rows if look_at(path).kind == "json" else _csv_rows
+    read = json_objects if look_at(path).kind == "json" else _csv_rows
     found = list(read(path))
     if not found:
         raise TraceError(f"{path}: file must have at least one row; got none")
     lines, rows = zip(*found, strict=True)
     return DataTable(path, tuple(rows[0]), lines, rows)
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    with open_data(path) as data:
-        for number, line in enumerate(data, start=1):
-            if not line.strip():
-                continue
-            try:
-                item = json.loads(line)
-            except (ValueError, RecursionError):
-                item = None
-            if not isinstance(item, dict):
-                raise TraceError(
-                    f"{path}:{number}: row must be a JSON object on one line; got "
-                    f"{shown(line.decode(errors='replace').strip())}"
-                )
-            yield number, item
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -66,7 +66,7 @@ def _read(number: int, point: Mapping[str, Any]) -> MeasuredPoint:
             f"got {', '.join(map(str, point))}"
         )
     for key in ("oi", "tflops", "duration_us"):
-        value = point.get(key)
+        value: Any = point.get(key)
         if value is None and key == "duration_us":
             continue
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

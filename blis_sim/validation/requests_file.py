@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from blis_sim.errors import TraceError, unknown_name
 from blis_sim.units import US_PER_S
 from blis_sim.workload.base import MAX_TIME_US
 from blis_sim.workload.json_file import BadValueError, shown_json, whole_number
-from blis_sim.workload.trace_file import open_data
+from blis_sim.workload.trace_file import json_objects
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -82,7 +81,7 @@ def read_requests(path: Path) -> ServedRequests:
         The file cannot be read, or a line is not what it must be; names line and key.
     """
     rows: list[Mapping[str, Any]] = []
-    for line, item in _objects(path):
+    for line, item in json_objects(path):
         try:
             _check_keys(item, rows[0] if rows else item)
             lengths = {
@@ -97,21 +96,6 @@ def read_requests(path: Path) -> ServedRequests:
     if not rows:
         raise TraceError(f"{path}: file must have at least one request; got none")
     return _requests(path, rows)
-
-
-def _objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the objects of a file, plain or gzip, with their lines; blank lines are none."""
-    with open_data(path) as data:
-        for number, line in enumerate(data, start=1):
-            if not line.strip():
-                continue
-            try:
-                item = json.loads(line)
-            except (ValueError, RecursionError):
-                item = None
-            if not isinstance(item, dict):
-                raise TraceError(f"{path}:{number}: row must be a JSON object; got another thing")
-            yield number, item
 
 
 def _check_keys(item: Mapping[str, Any], first: Mapping[str, Any]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blis_sim.errors import TraceError
 
@@ -38,6 +40,30 @@ def open_data(path: Path) -> Iterator[io.BufferedReader | gzip.GzipFile]:
                 yield unpacked
         else:
             yield raw
+
+
+def json_objects(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the JSON objects of a file, one per line, with their lines; blank lines are none.
+
+    Raises
+    ------
+    TraceError
+        The file cannot be read, or a line is something else; names the line.
+    """
+    with open_data(path) as data:
+        for number, line in enumerate(data, start=1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except (ValueError, RecursionError):
+                item = None
+            if not isinstance(item, dict):
+                raise TraceError(
+                    f"{path}:{number}: row must be a JSON object on one line; got "
+                    f"{shown(line.decode(errors='replace').strip())}"
+                )
+            yield number, item
 
 
 @contextmanager
