@@ -136,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _invoke(typed: list[str]) -> int:
-    flags = _flags_of(" ".join(typed[:1]))
+    # A subcommand stands in place of the flags of its group.
+    has_own = len(typed) > 1 and typed[0] == "roofline" and not typed[1].startswith("-")
+    flags = () if has_own else _flags_of(" ".join(typed[:1]))
     if flags:
         check_values(flags, typed)
     returned = make_app(typed)(typed, prog_name="blis", standalone_mode=False)
