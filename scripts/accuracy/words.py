@@ -34,9 +34,9 @@ AIConfigurator publishes TTFT and TPOT of many servers, each with a fixed number
 the rows are](../bench_data/serving/README.md#the-silicon-sample). Flags of the servers are known
 for some only, and whether figures are means is not said. No throughput is published: here it is
 users / E2E on both sides (Little's law), and the measured E2E is TTFT + TPOT x (answer - 1).
-What synchronous engines add between steps was fitted to 30 of these rows (vLLM 0.12.0 with
-Qwen3-32B in BF16 on H100, prompts of 1024 and answers of 512 or 1024 tokens); nothing to the
-others.
+What synchronous engines add between steps was fitted to 30 of these rows (a synchronous vLLM
+with Qwen3-32B in BF16 on H100, prompts of 1024 and answers of 512 or 1024 tokens); nothing to
+the others.
 """
 
 UNSIMULATED = """
@@ -57,7 +57,7 @@ KNOWN = {
     "gpt-oss-120b on H100": "some servers held most requests back, by a limit that is not stated: "
     "minutes of TTFT beside a short TPOT; the median is not moved by them",
     "Qwen3-32B on H100": "simulated users stay in step, and all their prompts fit into one step; "
-    "with `--set engine.max_num_batched_tokens=2048`, which the servers may have had, TTFT is close",
+    "with `--set engine.max_num_batched_tokens=2048`, which servers may have had, TTFT is close",
 }
 """Part of a group's name -> why its errors are large."""
 
