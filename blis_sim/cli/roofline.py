@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from blis_sim.cli import roofline_ncu
+from blis_sim.cli import roofline_measure, roofline_ncu
 from blis_sim.cli.common import note
 from blis_sim.cli.flag_command import (
     STDOUT,
@@ -35,7 +35,7 @@ of blis step, times are the least there can be. Lists have commas; 128:8192:x2 s
 reads measured points; docs/roofline.md has the formulas and their limits.
 """
 _OF_RUN = ("--debug", "--help")
-_FILES = ("--json", "--csv", "--plot")
+_FILES = ("--csv", "--json", "--plot")
 _MOST_ROWS = 10_000
 
 
@@ -90,7 +90,7 @@ def make_roofline(arguments: Sequence[str]) -> typer.Typer:
     group.callback(invoke_without_command=True, add_help_option=False)(_unless_sub(analyse))
     # Subcommands are registered here, one line each:
     group.command("ncu", help=roofline_ncu.HELP)(roofline_ncu.ncu)
-    # group.command("measure", help=roofline_measure.HELP)(roofline_measure.measure)
+    group.command("measure", help=roofline_measure.HELP)(roofline_measure.measure)
     return group
 
 
