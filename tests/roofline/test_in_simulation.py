@@ -16,12 +16,13 @@ from blis_sim.catalog.gpus import load_gpu
 from blis_sim.catalog.models import load_model
 from blis_sim.config.loading import load_scenario
 from blis_sim.engine.simulation import Simulation
-from blis_sim.latency.base import Batch
+from blis_sim.latency.base import Batch, Int64Array
 from blis_sim.latency.kernel_tables.borrow import tables_for
 from blis_sim.latency.roofline_v2.host import HostModel
 from blis_sim.latency.roofline_v2.model import RooflineV2Model
 from blis_sim.metrics.result import Result
 from blis_sim.metrics.roofline import RunRoofline, spent_of
+from blis_sim.metrics.timeline import step_columns
 from blis_sim.metrics.work import StepBook, WorkLog, bucket_of
 from blis_sim.report.step_breakdown import DecodeSet, StepLine, break_down
 from blis_sim.roofline.step_costs import Bound, StepCosts
@@ -39,7 +40,7 @@ DEPLOYMENTS = [
 ]
 REQUESTS = make_specs(
     {"prompt_tokens": 700, "output_tokens": 40},
-    {"prompt_tokens": 30, "output_tokens": 90},
+    {"prompt_tokens": 30, "output_tokens": 60},
     {"arrival_us": 9_000, "prompt_tokens": 1300, "output_tokens": 8},
     {"arrival_us": 200_000, "prompt_tokens": 128, "output_tokens": 1},
     {"arrival_us": 3_000_000, "prompt_tokens": 5, "output_tokens": 25},
@@ -177,15 +178,15 @@ def test_runs_are_counted_as_their_steps(decodes: int, context: int, num_steps: 
     assert at_once.decodes == each.decodes
 
 
-SMALL = {"workload": {"num_requests": 40, "request_rate": 10}}
+SMALL = {"workload": {"num_requests": 16, "request_rate": 10}}
 SCENARIOS: dict[str, dict[str, Any]] = {
     "kernels": {},
     "sharded": {"model": "llama-3.1-70b", "engine": {"tensor_parallel_size": 4}},
     "short way": {"latency": {"model": "blackbox"}, "engine": {"async_scheduling": False}},
     "step by step": {"latency": {"model": "roofline-v1"}, "coalesce": False},
-    "preempting": {"engine": {"num_gpu_blocks_override": 80, "max_model_len": 1024}},
-    "stopped": {"horizon_s": 2.5},
-    "clients": {"workload": {"max_outstanding": 4, "num_requests": 30}},
+    "preempting": {"engine": {"num_gpu_blocks_override": 70, "max_model_len": 1024}},
+    "stopped": {"horizon_s": 1.2},
+    "clients": {"workload": {"max_outstanding": 4, "num_requests": 12}},
     "apart": {
         "cluster": {
             "pools": [
@@ -210,6 +211,13 @@ def roofline_of(result: Result) -> RunRoofline:
     return result.roofline
 
 
+def steps_of(result: Result) -> dict[str, Int64Array]:
+    """Return the steps of a timeline, column by column."""
+    columns = step_columns(result.run)
+    assert columns is not None
+    return {column.name: column.data for column in columns if column.name != "kind"}
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_counting_changes_nothing(name: str) -> None:
     """All other results are the same with and without it, and beside a timeline."""
@@ -221,8 +229,7 @@ def test_counting_changes_nothing(name: str) -> None:
     for result in (result_of(name), timed):
         assert observed(result.run) == observed(without.run)
         assert _comparable(result) == plain
-    assert timed.steps is not None
-    assert len(timed.steps) == roofline_of(timed).num_steps
+    assert len(steps_of(timed)["start_us"]) == roofline_of(timed).num_steps
     assert roofline_of(timed) == roofline_of(result_of(name))
 
 
@@ -294,9 +301,9 @@ def even(prompt: int, output: int) -> Result:
 def test_bandwidth_of_decodes_by_hand() -> None:
     """Weights and KV cache of each step over its time and the bandwidth: MBU within 1 %."""
     result = even(1500, 300)
-    steps = result.steps
-    assert steps is not None
-    steps = steps[steps["kind"] == "decode"]
+    every = steps_of(result)
+    is_decode = every["prefill_tokens"] == 0
+    steps = {name: values[is_decode] for name, values in every.items()}
     spec, gpu = load_model("llama-3.1-8b"), load_gpu("H100")
     weights = 2 * (spec.num_parameters - EMBEDDED)
     kv_tokens = steps["context_tokens"] + steps["decode_tokens"]
@@ -313,9 +320,8 @@ def test_arithmetic_of_prompts_by_hand() -> None:
     """Two operations per weight and token, and attention, over time and peak: MFU within 2 %."""
     prompt = 2000
     result = even(prompt, 1)
-    steps = result.steps
-    assert steps is not None
-    assert set(steps["kind"]) == {"prefill"}
+    steps = steps_of(result)
+    assert set(steps["decode_tokens"]) == {0}
     spec, gpu = load_model("llama-3.1-8b"), load_gpu("H100")
     products = 2 * (spec.num_parameters - 2 * EMBEDDED) * 4 * prompt
     attention = 4 * LAYERS * 2 * HEADS_WIDTH * prompt**2
@@ -362,6 +368,6 @@ def test_no_steps() -> None:
 def test_marks_of_a_window_have_none() -> None:
     """A part of a run has no roofline of its own: steps are counted for the whole."""
     resolved = api.resolve(load_scenario(SMALL))
-    result = api.run(resolved, roofline=True, marks_s=[1.0, 3.0])
+    result = api.run(resolved, roofline=True, marks_s=[0.5, 1.5])
     assert result.window().roofline is None
     assert np.isfinite(roofline_of(result).whole.gpu_s)
