@@ -36,17 +36,25 @@ class HostKernel:
         Bytes of memory it moves; 0 = they do not matter.
     flops : float
         Operations, a multiply-add being two; 0 = they do not matter.
+    how : str
+        In which way, where there are several.
+    is_blas : bool
+        Whether the library behind numpy shares the work among its own threads.
     """
 
     name: str
     call: Callable[[], object]
     bytes: float = 0.0
     flops: float = 0.0
+    how: str = ""
+    is_blas: bool = False
 
 
 @contextmanager
 def bandwidth_kernels(array_bytes: int, threads: int) -> Iterator[list[HostKernel]]:
     """Give the kernels ``read``, ``copy`` and ``triad``; the memory is given back afterwards.
+
+    There are two of ``read``: which is faster depends on the machine.
 
     Parameters
     ----------
@@ -68,9 +76,12 @@ def bandwidth_kernels(array_bytes: int, threads: int) -> Iterator[list[HostKerne
             return lambda: [done.result() for done in [pool.submit(kernel, *p) for p in parts]]
 
         size = 8.0 * length
+        halves = b.view(np.float32)[:length], b.view(np.float32)[length:]
         yield [
-            # The largest of float32 is the reduction that asks least of the processor.
-            HostKernel("read", shared(np.max, b.view(np.float32)), size),
+            # Of all reductions the largest float32 asks least of the processor. A dot product
+            # of both halves reads two streams at once.
+            HostKernel("read", shared(np.max, b.view(np.float32)), size, how="largest element"),
+            HostKernel("read", partial(np.dot, *halves), size, how="dot product", is_blas=True),
             HostKernel("copy", shared(np.copyto, a, b), 2 * size),
             HostKernel("triad", shared(triad, a, b, c), 3 * size),
         ]
@@ -95,7 +106,8 @@ def gemm_kernel(n: int, dtype: str) -> HostKernel:
     kind = {"fp32": np.float32, "fp64": np.float64}[dtype]
     a, b = (rng.random((n, n)).astype(kind) for _ in range(2))
     out = np.empty_like(a)
-    return HostKernel(f"gemm {dtype}", partial(np.matmul, a, b, out=out), flops=2.0 * n**3)
+    call = partial(np.matmul, a, b, out=out)
+    return HostKernel(f"gemm {dtype}", call, flops=2.0 * n**3, is_blas=True)
 
 
 def gemv_kernel(name: str, n: int, k: int, copies: int = 1) -> HostKernel:
@@ -119,4 +131,5 @@ def gemv_kernel(name: str, n: int, k: int, copies: int = 1) -> HostKernel:
     def call() -> None:
         np.matmul(next(turn), x, out=y)
 
-    return HostKernel(name, call, bytes=4.0 * (n * k + n + k), flops=2.0 * n * k)
+    moved_bytes = 4.0 * (n * k + n + k)
+    return HostKernel(name, call, moved_bytes, 2.0 * n * k, "matrix-vector product", is_blas=True)

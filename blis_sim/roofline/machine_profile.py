@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blis_sim.errors import ConfigError
 from blis_sim.roofline.ceilings import DRAM, Bandwidth, Ceilings, Peak
+from blis_sim.roofline.host_kernels import HostKernel
 from blis_sim.roofline.repeated_timing import Timing
 
 FORMAT: Literal["blis-machine-profile"] = "blis-machine-profile"
@@ -42,6 +43,8 @@ class MeasuredRate(_Strict):
     """The longer run that checks it, s per call, > 0."""
     threads: int = Field(ge=1)
     """Threads that worked."""
+    how: str = ""
+    """In which way, where several were tried and this is the fastest."""
 
     @property
     def is_longer_run(self) -> bool:
@@ -49,14 +52,13 @@ class MeasuredRate(_Strict):
         return self.call_s != self.median_s
 
     @classmethod
-    def of(
-        cls, name: str, timing: Timing, *, moved_bytes: float, flops: float, threads: int
-    ) -> MeasuredRate:
+    def of(cls, kernel: HostKernel, timing: Timing, threads: int) -> MeasuredRate:
         """Return the rates of something that was timed; 0 bytes or FLOPs give none."""
         return cls(
-            name=name,
-            gb_per_s=moved_bytes / timing.call_s / 1e9 or None,
-            tflops=flops / timing.call_s / 1e12 or None,
+            name=kernel.name,
+            how=kernel.how,
+            gb_per_s=kernel.bytes / timing.call_s / 1e9 or None,
+            tflops=kernel.flops / timing.call_s / 1e12 or None,
             spread_frac=timing.spread_frac,
             runs=timing.runs,
             call_s=timing.call_s,

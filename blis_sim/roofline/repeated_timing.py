@@ -60,7 +60,7 @@ class Effort:
 
 
 THOROUGH = Effort()
-QUICK = Effort(runs=3, run_s=0.02, warm_up_s=0.01)
+QUICK = Effort(runs=3, run_s=0.01, warm_up_s=0.005)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from blis_sim.catalog.csv_table import read_csv
 from blis_sim.errors import ConfigError
 from blis_sim.roofline.ceilings import DRAM, Ceilings
 
+_MOST_SHARE = 1.1
 _READ, _COPY = f"{DRAM} read", f"{DRAM} copy"
 
 
@@ -92,6 +93,11 @@ class Utilisation:
         """The verdict, by the read bandwidth: weights are read."""
         return band_of(self.read_frac)
 
+    @property
+    def is_above_peak(self) -> bool:
+        """Whether it is faster than the memory by more than measurements differ, 10 %."""
+        return self.read_frac > _MOST_SHARE
+
 
 def utilisations(operations: Iterable[Operation], ceilings: Ceilings) -> list[Utilisation]:
     """Return what operations reach of a machine's bandwidth.
@@ -153,11 +159,11 @@ def utilisation_rows(found: Iterable[Utilisation]) -> list[tuple[str, ...]]:
             (
                 each.operation.name,
                 f"{each.operation.bytes / 1e6:.4g}",
-                f"{1e6 * each.operation.seconds:.4g}",
+                f"{1e6 * each.operation.seconds:.0f}",
                 f"{each.gb_per_s:.4g}",
                 f"{100 * each.read_frac:.1f} %",
                 copy,
-                each.band.value,
+                "above the peak: a cache, or noise" if each.is_above_peak else each.band.value,
             )
         )
     return rows
