@@ -116,5 +116,6 @@ def _other_gpus(deployed: Deployed, now: Analysis) -> Iterator[Suggestion]:
         then = _again(replace(deployed, gpu=gpu), now)
         if then.fits is not False:
             note = "" if then.link_s is not None else "without communication"
-            found.append(_compared(SuggestionKind.GPU, f"{gpu.name}", now, then, note))
+            change = f"{gpu.name} instead of {deployed.gpu.name}"
+            found.append(_compared(SuggestionKind.GPU, change, now, then, note))
     yield from sorted(found, key=lambda each: -each.gain)[:_MOST_GPUS]

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from blis_sim.catalog.gpus import list_gpus
+from blis_sim.catalog.gpus import list_gpus, load_gpu
 from blis_sim.catalog.models import load_model
+from blis_sim.config.latency import LatencySettings
 from blis_sim.errors import CatalogError, ConfigError
+from blis_sim.latency.roofline_v2.model import RooflineV2Model
+from blis_sim.latency.selection import Deployment, select_latency
+from blis_sim.report.step_breakdown import DecodeSet, break_down
 from blis_sim.roofline import (
     Bottleneck,
     CustomConfig,
@@ -126,6 +130,27 @@ def test_kernels_add_up_to_those_of_the_forward_pass(
         assert found.kernels_s >= found.roof_s * (1 - 1e-12)
 
 
+@pytest.mark.parametrize(("context", "batch"), [(1000, 1), (300, 32)])
+def test_sums_are_those_of_a_step_of_the_latency_model(context: int, batch: int) -> None:
+    """What blis step shows for the same step, kernel by kernel and in all."""
+    name = "llama-2-7b-hf"  # its sampling masks nothing
+    deployment = Deployment(model_name=name, spec=load_model(name), gpu=load_gpu("H100"), tp=1)
+    model = select_latency(LatencySettings(model="roofline-v2"), deployment).model
+    assert isinstance(model, RooflineV2Model)
+    shown = break_down(model, [], [DecodeSet(batch, context)])
+    step = make_analyzer(model=name).step("decode", context, batch)
+    assert step.flops == shown.total.flops
+    assert step.bytes == pytest.approx(shown.total.bytes)
+    assert 1e6 * step.memory_s == pytest.approx(shown.total.memory_us)
+    assert 1e6 * step.compute_s == pytest.approx(shown.total.compute_us)
+    kernels = {kernel.name: kernel for kernel in step.kernels}
+    lines = {line.name: line for line in shown.lines if line.bytes}
+    assert {name: line.flops for name, line in lines.items()} == {
+        name: kernel.flops for name, kernel in kernels.items()
+    }
+    assert step.kernels_s < 1e-6 * shown.step_time_us
+
+
 def test_decode_of_an_answer_is_the_sum_of_its_steps() -> None:
     """The first token comes from the prefill; each step has one token more in the cache."""
     analyzer = make_analyzer(model="gemma-2-2b-it")
@@ -209,7 +234,7 @@ def test_no_suggestion_is_worse_or_does_not_fit() -> None:
         assert max(each.gain, each.speedup) > 1
         assert each.kind is not SuggestionKind.BATCHING
         if each.kind is SuggestionKind.GPU:
-            assert (sizes[each.change] or 0) * 2**30 * 0.9 >= analysis.memory_bytes
+            assert (sizes[each.change.split()[0]] or 0) * 2**30 * 0.9 >= analysis.memory_bytes
 
 
 def test_links_that_are_not_known_are_said_to_be() -> None:
