@@ -15,7 +15,7 @@ _BOUND = "Share of the time: "
 _SHARES = (
     ("compute", "compute", "kernels that the peak of their format bounds"),
     ("bandwidth", "bandwidth", "kernels that the bandwidth of the memory bounds"),
-    ("communication", "links", "messages between the GPUs of an instance"),
+    ("communication", "communication", "messages between the GPUs of an instance"),
     ("overhead", "overhead", "launches, and kernels that take more than twice their bound"),
     ("host", "host", "what the host does between kernels and steps"),
 )
@@ -58,6 +58,7 @@ def roofline_table(roofline: Mapping[str, Any]) -> Table | None:
         (Cell(phase + of_pool, phase + of_pool), *_cells(mapping(values.get(phase))))
         for of_pool, values in parts
         for phase in PHASES
+        if not of_pool or mapping(values.get(phase)).get("gpu_s")
     ]
     idle = as_float(roofline.get("idle_frac"))
     note = "" if idle is None else f"Shares are of the time of steps; {percent(idle)} was idle."

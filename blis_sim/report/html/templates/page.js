@@ -87,7 +87,7 @@
   const swatch = (trace) => {
     const mark = document.createElement("i");
     const line = trace.line || {};
-    if (trace.mode === "markers") {
+    if (trace.mode === "markers" || trace.type === "bar") {
       mark.className = "mark";
       mark.style.background = trace.marker.color;
     } else {
