@@ -32,6 +32,7 @@ def suggest(deployed: Deployed, now: Analysis) -> tuple[Suggestion, ...]:
     Notes
     -----
     A larger batch and other GPUs are proposed where weights and KV cache fit into their memory.
+    Tensor parallelism is over the fewest GPUs that make them fit, up to 8; it is said when none do.
     Of other GPUs the three with the largest gain are kept. int4 weights are AWQ's: groups of
     128 with a scale and a zero point.
     """
@@ -98,11 +99,12 @@ def _tensor_parallel(deployed: Deployed, now: Analysis) -> Iterator[Suggestion]:
     larger = [tp for tp in valid_tensor_parallel(deployed.spec, _MOST_TP) if tp > deployed.tp]
     if not larger:
         return
-    then = _again(replace(deployed, tp=larger[0]), now)
+    found = [_again(replace(deployed, tp=tp), now) for tp in larger]
+    then = next((each for each in found if each.fits is not False), found[0])
     note = ""
     if then.link_s is None:
         note = f"without communication: {deployed.gpu.name} has no NVLink, or it is not known"
-    change = f"tensor parallelism over {larger[0]} GPUs instead of {now.tp}"
+    change = f"tensor parallelism over {then.tp} GPUs instead of {now.tp}"
     yield _compared(SuggestionKind.TENSOR_PARALLEL, change, now, then, note)
 
 

@@ -237,6 +237,16 @@ def test_no_suggestion_is_worse_or_does_not_fit() -> None:
             assert (sizes[each.change.split()[0]] or 0) * 2**30 * 0.9 >= analysis.memory_bytes
 
 
+def test_tensor_parallelism_is_over_as_many_gpus_as_make_it_fit() -> None:
+    """70 billion parameters in 16 bits need four GPUs of 40 GB."""
+    found = make_analyzer("A100-40", "llama-3-70b").analyze(1024, 16).suggestions
+    (tensor,) = [each for each in found if each.kind is SuggestionKind.TENSOR_PARALLEL]
+    assert tensor.change == "tensor parallelism over 4 GPUs instead of 1"
+    assert tensor.note == ""
+    none_fits = make_analyzer("H100", "deepseek-v3").analyze(1024, 16).suggestions
+    assert any("do not fit" in each.note for each in none_fits)
+
+
 def test_links_that_are_not_known_are_said_to_be() -> None:
     """L4 has no NVLink: the figure of tensor parallelism leaves communication out."""
     notes = {each.kind: each.note for each in make_analyzer("L4").analyze(256, 64).suggestions}
