@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from blis_sim.cli import roofline_measure, roofline_ncu
+from blis_sim.cli import roofline_formats, roofline_measure, roofline_ncu
 from blis_sim.cli.common import note
 from blis_sim.cli.flag_command import (
     STDOUT,
@@ -32,7 +32,7 @@ Prefill computes --seq-len new tokens of each request of a batch, with nothing i
 decode one new token of each, with --seq-len tokens in it. FLOPs and bytes are those of the kernels
 of blis step, times are the least there can be. Lists have commas; 128:8192:x2 stands for 128, 256,
 ..., 8192. --request 1024:256 analyses whole requests and says what would help. blis roofline ncu
-reads measured points; docs/roofline.md has the formulas and their limits.
+reads what Nsight Compute measured, blis roofline measure measures a machine; docs/roofline.md has the formulas and their limits.
 """
 _OF_RUN = ("--debug", "--help")
 _FILES = ("--csv", "--json", "--plot")
@@ -90,6 +90,7 @@ def make_roofline(arguments: Sequence[str]) -> typer.Typer:
     group.callback(invoke_without_command=True, add_help_option=False)(_unless_sub(analyse))
     # Subcommands are registered here, one line each:
     group.command("ncu", help=roofline_ncu.HELP)(roofline_ncu.ncu)
+    group.command("formats", help=roofline_formats.HELP)(roofline_formats.formats)
     group.command("measure", help=roofline_measure.HELP)(roofline_measure.measure)
     return group
 

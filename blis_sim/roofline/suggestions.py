@@ -32,7 +32,8 @@ def suggest(deployed: Deployed, now: Analysis) -> tuple[Suggestion, ...]:
     Notes
     -----
     A larger batch and other GPUs are proposed where weights and KV cache fit into their memory.
-    Tensor parallelism is over the fewest GPUs that make them fit, up to 8; it is said when none do.
+    Tensor parallelism is over the fewest GPUs, up to 8, that make them fit; a note says when
+    they do not.
     Of other GPUs the three with the largest gain are kept. int4 weights are AWQ's: groups of
     128 with a scale and a zero point.
     """
