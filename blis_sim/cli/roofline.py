@@ -32,7 +32,8 @@ Prefill computes --seq-len new tokens of each request of a batch, with nothing i
 decode one new token of each, with --seq-len tokens in it. FLOPs and bytes are those of the kernels
 of blis step, times are the least there can be. Lists have commas; 128:8192:x2 stands for 128, 256,
 ..., 8192. --request 1024:256 analyses whole requests and says what would help. blis roofline ncu
-reads what Nsight Compute measured, blis roofline measure measures a machine; docs/roofline.md has the formulas and their limits.
+reads what Nsight Compute measured, blis roofline measure measures a machine; docs/roofline.md has
+the formulas and their limits.
 """
 _OF_RUN = ("--debug", "--help")
 _FILES = ("--csv", "--json", "--plot")
