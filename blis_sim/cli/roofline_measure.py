@@ -119,14 +119,15 @@ def _measured(threads: int | None, out_file: Path | None, *, quick: bool) -> Mac
     from blis_sim.roofline.measure_host import QUICK_PLAN, measure_host
 
     profile = measure_host(QUICK_PLAN if quick else None, threads)
-    for text in (*profile.notes, *_longer_runs(profile.rates)):
+    for text in (*profile.notes, *longer_runs(profile.rates)):
         note(text)
     if out_file is not None:
         write_profile(profile, out_file)
     return profile
 
 
-def _longer_runs(rates: Iterable[MeasuredRate]) -> Iterable[str]:
+def longer_runs(rates: Iterable[MeasuredRate]) -> Iterable[str]:
+    """Yield what to say of rates whose longer run did not confirm the median."""
     for rate in rates:
         if rate.is_longer_run:
             change = 100 * (rate.median_s / rate.longer_run_s - 1)

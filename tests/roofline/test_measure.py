@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from blis_sim.catalog.models import load_model
+from blis_sim.cli.main import main
+from blis_sim.cli.roofline_measure import longer_runs
 from blis_sim.errors import CatalogError, ConfigError
 from blis_sim.roofline.ceilings import Bandwidth, Ceilings, Peak
 from blis_sim.roofline.host_kernels import (
@@ -379,3 +381,57 @@ def test_products_are_timed_one_by_one() -> None:
 def test_there_is_a_processor() -> None:
     """The process runs on one at least."""
     assert num_processors() >= 1
+
+
+# -- the command ----------------------------------------------------------
+
+
+def test_a_quick_profile_and_shares_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table, file and JSON say the same; the file's peaks serve without measuring again."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["roofline", "measure", "--quick", "--out", "profile.yaml", "--json"]) == 0
+    captured = capsys.readouterr()
+    shown = json.loads(captured.out)["profile"]
+    assert MachineProfile.model_validate(shown) == load_profile(Path("profile.yaml"))
+    assert "the figures are rough" in captured.err
+    Path("ops.csv").write_text("name,bytes,seconds\nlm_head,1e9,0.5\n", encoding="utf-8")
+    assert (
+        main(["roofline", "measure", "--machine", "profile.yaml", "--operations", "ops.csv"]) == 0
+    )
+    title, header, row = capsys.readouterr().out.splitlines()
+    assert title.startswith("Share of the bandwidth of ")
+    assert header.split() == [
+        *("operation", "MB", "time", "us", "GB/s", "of", "read", "of", "copy", "verdict")
+    ]
+    read = load_profile(Path("profile.yaml")).rate("read").gb_per_s
+    assert read is not None
+    assert row.split()[:5] == ["lm_head", "1000", "500000", "2", f"{200 / read:.1f}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpu", "cuda"], "--gpu must be given with --model"),
+        (["--gpu", "cuda", "--model", "x", "--out", "y"], "--gpu must be given without --out"),
+        (["--machine", "p.yaml"], "--machine must be given with --operations or --model"),
+        (["--machine", "p.yaml", "--out", "q.yaml"], "--out must be given without --machine"),
+        (["--out", "no/p.yaml"], "--out must be a file in an existing folder"),
+        (["--quick", "--threads", "0"], "threads must be at least 1"),
+    ],
+)
+def test_wrong_command_lines(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is measured."""
+    assert main(["roofline", "measure", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_longer_run_in_place_of_the_median_is_told() -> None:
+    """With how far off the median was."""
+    timing = Timing(1.25, 0.01, 3, 10, 1.0, 1.25)
+    rate = MeasuredRate.of(HostKernel("read", list, bytes=1e9), timing, threads=1)
+    (text,) = longer_runs([rate])
+    assert text.startswith("read: the longer run is -20.0 % off the median of the runs")
