@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from blis_sim.errors import ConfigError
-from blis_sim.roofline.host_kernels import (
-    HostKernel,
-    bandwidth_kernels,
-    gemm_kernel,
-    gemv_kernel,
-)
+from blis_sim.roofline.host_kernels import bandwidth_kernels, gemm_kernel, gemv_kernel
 from blis_sim.roofline.host_machine import (
     Blas,
     LastLevelCache,
@@ -26,10 +20,7 @@ from blis_sim.roofline.host_machine import (
     num_processors,
 )
 from blis_sim.roofline.machine_profile import READ, MachineProfile, MeasuredRate
-from blis_sim.roofline.repeated_timing import QUICK, THOROUGH, Effort, Timing, time_call
-
-Timer = Callable[[Callable[[], object], Effort], Timing]
-"""How something is timed: ``repeated_timing.time_call``."""
+from blis_sim.roofline.repeated_timing import QUICK, THOROUGH, Effort, GroupTimer, time_calls
 
 _LEAST_ARRAY_BYTES = 64 * 2**20
 _MEMORY_SHARE = 0.25
@@ -60,7 +51,7 @@ class HostPlan:
     is_quick: bool = False
 
 
-QUICK_PLAN = HostPlan(QUICK, cache_factor=2, gemm_n=512, is_quick=True)
+QUICK_PLAN = HostPlan(QUICK, cache_factor=2, gemm_n=1024, dtypes=("fp32",), is_quick=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,7 @@ def array_size(cache_bytes: int, factor: int, free_bytes: int | None) -> ArraySi
 
 
 def measure_host(
-    plan: HostPlan | None = None, threads: int | None = None, timer: Timer = time_call
+    plan: HostPlan | None = None, threads: int | None = None, timer: GroupTimer = time_calls
 ) -> MachineProfile:
     """Measure this machine; with the default plan about half a minute.
 
@@ -97,7 +88,7 @@ def measure_host(
         Threads that share the work, >= 1; one per processor by default. The threads of the
         library that multiplies follow where threadpoolctl is installed.
     timer : callable
-        How something is timed.
+        How kernels are timed: all of them in turn.
 
     Raises
     ------
@@ -114,16 +105,17 @@ def measure_host(
     with limited_blas(workers):
         library = blas()
 
-        def rate(kernel: HostKernel) -> MeasuredRate:
-            timing = timer(kernel.call, plan.effort)
-            return MeasuredRate.of(kernel, timing, library.threads if kernel.is_blas else workers)
-
         with bandwidth_kernels(size.bytes, workers) as kernels:
-            streams = [rate(kernel) for kernel in kernels]
-        products = [rate(gemm_kernel(plan.gemm_n, dtype)) for dtype in plan.dtypes]
-        products.append(rate(gemv_kernel("gemv fp32", side, side)))
+            products = [gemm_kernel(plan.gemm_n, dtype) for dtype in plan.dtypes]
+            products.append(gemv_kernel("gemv fp32", side, side))
+            timed = [*kernels, *products]
+            timings = timer([kernel.call for kernel in timed], plan.effort)
+    rates = [
+        MeasuredRate.of(kernel, timing, library.threads if kernel.is_blas else workers)
+        for kernel, timing in zip(timed, timings, strict=True)
+    ]
     # A matrix-vector product reads too: nothing that is timed here may be above the peak.
-    streams.insert(0, products[-1].model_copy(update={"name": READ, "tflops": None}))
+    rates.insert(0, rates[-1].model_copy(update={"name": READ, "tflops": None}))
     return MachineProfile(
         machine=machine_name(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -134,7 +126,7 @@ def measure_host(
         cache_bytes=cache.bytes,
         array_bytes=size.bytes,
         is_quick=plan.is_quick,
-        rates=(*_fastest(streams), *products),
+        rates=tuple(_fastest(rates)),
         notes=tuple(_notes(plan, cache, size, library, workers)),
     )
 

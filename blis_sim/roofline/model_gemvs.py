@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from blis_sim.catalog.model_spec import ModelSpec
 from blis_sim.errors import ConfigError
 from blis_sim.roofline.host_kernels import gemv_kernel
-from blis_sim.roofline.measure_host import Timer
-from blis_sim.roofline.repeated_timing import THOROUGH, Effort, Timing, time_call
+from blis_sim.roofline.repeated_timing import THOROUGH, Effort, Timer, Timing, time_call
 from blis_sim.roofline.utilisation import Operation
 from blis_sim.transformer.forward_pass import ForwardPass
 from blis_sim.transformer.kernels import Gemm

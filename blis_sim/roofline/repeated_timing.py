@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blis_sim.errors import ConfigError
@@ -59,6 +59,8 @@ class Effort:
             )
 
 
+Call = Callable[[], object]
+"""What is timed; its result is dropped."""
 THOROUGH = Effort()
 QUICK = Effort(runs=3, run_s=0.01, warm_up_s=0.005)
 
@@ -96,15 +98,26 @@ class Timing:
         return self.call_s != self.median_s
 
 
-def time_call(
-    call: Callable[[], object], effort: Effort = THOROUGH, clock: Clock = time.perf_counter
-) -> Timing:
-    """Time a call that lasts until its work is done.
+Timer = Callable[[Call, Effort], Timing]
+"""How one thing is timed: ``time_call``."""
+GroupTimer = Callable[[Sequence[Call], Effort], list[Timing]]
+"""How things that will be compared are timed: ``time_calls``."""
+
+
+def time_call(call: Call, effort: Effort = THOROUGH, clock: Clock = time.perf_counter) -> Timing:
+    """Time a call that lasts until its work is done; as ``time_calls`` of one."""
+    return time_calls([call], effort, clock)[0]
+
+
+def time_calls(
+    calls: Sequence[Call], effort: Effort = THOROUGH, clock: Clock = time.perf_counter
+) -> list[Timing]:
+    """Time calls, each of which lasts until its work is done, in turn.
 
     Parameters
     ----------
-    call : callable
-        What is timed; its result is dropped.
+    calls : sequence of callable
+        What is timed.
     effort : Effort
         How long.
     clock : callable
@@ -112,29 +125,38 @@ def time_call(
 
     Returns
     -------
-    Timing
-        Its rate is never above that of the check run by more than the spread: otherwise it is
-        that of the check run.
+    list of Timing
+        One per call. Its rate is never above that of the check run by more than the spread:
+        otherwise it is that of the check run.
 
     Raises
     ------
     ConfigError
         The clock stands still.
     """
-    calls = _calls_per_run(call, effort, clock)
-    each = [_run_s(call, calls, clock) / calls for _ in range(effort.runs)]
-    longer = effort.check_factor * calls
-    check_s = _run_s(call, longer, clock) / longer
+    numbers = [_calls_per_run(call, effort, clock) for call in calls]
+    runs: list[list[float]] = [[] for _ in calls]
+    for _ in range(effort.runs):
+        for call, number, each in zip(calls, numbers, runs, strict=True):
+            each.append(_run_s(call, number, clock) / number)
+    timings = []
+    for call, number, each in zip(calls, numbers, runs, strict=True):
+        longer = effort.check_factor * number
+        timings.append(_timing(each, number, _run_s(call, longer, clock) / longer))
+    return timings
+
+
+def _timing(each: list[float], calls: int, check_s: float) -> Timing:
     median_s = statistics.median(each)
     lower, _, upper = statistics.quantiles(each, n=4, method="inclusive")
     spread_frac = (upper - lower) / median_s
     # As rates: that of the median may be above that of the longer run by the spread.
     is_confirmed = abs(check_s / median_s - 1) <= spread_frac
     call_s = median_s if is_confirmed else check_s
-    return Timing(call_s, spread_frac, effort.runs, calls, median_s, check_s)
+    return Timing(call_s, spread_frac, len(each), calls, median_s, check_s)
 
 
-def _calls_per_run(call: Callable[[], object], effort: Effort, clock: Clock) -> int:
+def _calls_per_run(call: Call, effort: Effort, clock: Clock) -> int:
     """Warm up, and return how many calls a run needs."""
     spent_s, calls = _run_s(call, 1, clock), 1
     while spent_s < effort.warm_up_s:
@@ -145,7 +167,7 @@ def _calls_per_run(call: Callable[[], object], effort: Effort, clock: Clock) -> 
     return max(1, math.ceil(effort.run_s / call_s))
 
 
-def _run_s(call: Callable[[], object], calls: int, clock: Clock) -> float:
+def _run_s(call: Call, calls: int, clock: Clock) -> float:
     start_s = clock()
     for _ in range(calls):
         call()

@@ -13,9 +13,8 @@ from typing import Any
 
 from blis_sim.catalog.model_spec import ModelSpec
 from blis_sim.errors import ConfigError
-from blis_sim.roofline.measure_host import Timer
 from blis_sim.roofline.points import MeasuredPoint
-from blis_sim.roofline.repeated_timing import THOROUGH, Effort, Timing, time_call
+from blis_sim.roofline.repeated_timing import THOROUGH, Effort, Timer, Timing, time_call
 from blis_sim.roofline.torch_device import TorchDevice
 from blis_sim.transformer.dtypes import activation_dtype, dtype_bytes
 from blis_sim.transformer.forward_pass import ForwardPass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,14 @@ from blis_sim.roofline.machine_profile import (
 )
 from blis_sim.roofline.measure_host import HostPlan, array_size, measure_host
 from blis_sim.roofline.model_gemvs import gemv_shapes, time_gemvs
-from blis_sim.roofline.repeated_timing import QUICK, Effort, Timing, time_call
+from blis_sim.roofline.repeated_timing import (
+    QUICK,
+    Effort,
+    GroupTimer,
+    Timing,
+    time_call,
+    time_calls,
+)
 from blis_sim.roofline.utilisation import (
     Band,
     Operation,
@@ -113,6 +120,24 @@ def test_warm_up_does_not_count() -> None:
     """Slow first calls are in no run, and do not make runs too short."""
     timing = time_runs(1.0, 1.0, 1.0, longer=1.0, warm_up=100.0)
     assert (timing.call_s, timing.calls) == (pytest.approx(1.0), 10)
+
+
+def test_what_is_compared_is_timed_in_turn() -> None:
+    """A machine that slows down slows all of it, and the spread shows it."""
+    now_s, order = 0.0, ""
+
+    def call(name: str) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal now_s, order
+            now_s += 1.0 if len(order) < 8 else 2.0
+            order += name
+
+        return run
+
+    effort = Effort(runs=3, run_s=1.0, warm_up_s=1.0)
+    first, second = time_calls([call("a"), call("b")], effort, lambda: now_s)
+    assert order == "aabb" + "ababab" + "aaabbb"
+    assert first == second == Timing(2.0, pytest.approx(0.5), 3, 1, 1.0, 2.0)
 
 
 def test_a_clock_that_stands_still() -> None:
@@ -205,12 +230,23 @@ def steady(call_s: float) -> Callable[..., Timing]:
     return timer
 
 
+def one_after_another(*durations: float) -> GroupTimer:
+    """Return a timer for which the calls take these durations; the last one for the rest."""
+
+    def timer(calls: Sequence[Callable[[], object]], effort: Effort) -> list[Timing]:
+        last = durations[-1:] * (len(calls) - len(durations))
+        each = zip(calls, (*durations, *last), strict=True)
+        return [steady(call_s)(call, effort) for call, call_s in each]
+
+    return timer
+
+
 SMALL = HostPlan(QUICK, cache_factor=2, gemm_n=16, is_quick=True)
 
 
 def measured(**changes: object) -> MachineProfile:
     """Return the profile of a machine on which each call takes 10 ms."""
-    profile = measure_host(SMALL, threads=1, timer=steady(0.01))
+    profile = measure_host(SMALL, threads=1, timer=one_after_another(0.01))
     return profile.model_copy(update=changes)
 
 
@@ -237,16 +273,12 @@ def test_a_profile_says_what_was_measured() -> None:
 
 def test_the_read_peak_is_that_of_the_fastest_way() -> None:
     """Nothing that is timed reads faster than the peak; it says which way was the fastest."""
-    durations = iter([0.02, 0.01, 0.03, 0.04, 0.01, 0.01, 0.005])
-
-    def timer(call: Callable[[], object], effort: Effort) -> Timing:
-        return steady(next(durations))(call, effort)
-
+    timer = one_after_another(0.02, 0.01, 0.03, 0.04, 0.01, 0.01, 0.005)
     profile = measure_host(SMALL, threads=1, timer=timer)
     read, gemv = profile.rate("read"), profile.rate("gemv fp32")
     assert (read.gb_per_s, read.tflops) == (gemv.gb_per_s, None)
     assert read.how == "matrix-vector product"
-    durations = iter([0.02, 0.01, 0.03, 0.04, 0.01, 0.01, 0.03])
+    timer = one_after_another(0.02, 0.01, 0.03)
     assert measure_host(SMALL, threads=1, timer=timer).rate("read").how == "dot product"
 
 
