@@ -146,6 +146,8 @@ def limited_blas(threads: int) -> AbstractContextManager[Any]:
     control = _threadpoolctl()
     if control is None:
         return nullcontext()
+    import numpy  # noqa: F401 (only a library that is loaded can be limited)
+
     limits: AbstractContextManager[Any] = control.threadpool_limits(threads, user_api="blas")
     return limits
 

@@ -42,6 +42,8 @@ class HostPlan:
         Types of the products: ``fp32``, ``fp64``.
     is_quick : bool
         Whether figures are rough.
+    array_bytes : int or None
+        Bytes of an array in place of ``cache_factor``, >= 24 per thread.
     """
 
     effort: Effort = THOROUGH
@@ -49,6 +51,7 @@ class HostPlan:
     gemm_n: int = 2048
     dtypes: tuple[str, ...] = ("fp32", "fp64")
     is_quick: bool = False
+    array_bytes: int | None = None
 
 
 QUICK_PLAN = HostPlan(QUICK, cache_factor=2, gemm_n=1024, dtypes=("fp32",), is_quick=True)
@@ -100,7 +103,11 @@ def measure_host(
     if workers < 1:
         raise ConfigError(f"threads must be at least 1; got {workers}")
     cache = last_level_cache()
-    size = array_size(cache.bytes, plan.cache_factor, free_memory_bytes())
+    size = (
+        array_size(cache.bytes, plan.cache_factor, free_memory_bytes())
+        if plan.array_bytes is None
+        else ArraySize(plan.array_bytes, False)
+    )
     side = math.isqrt(size.bytes // 4)
     with limited_blas(workers):
         library = blas()

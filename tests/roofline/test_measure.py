@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -188,7 +190,7 @@ def test_the_cache_is_that_of_all_processors(tmp_path: Path) -> None:
     """Processors that share a cache count it once; without a word 64 MiB are assumed."""
     assert last_level_cache(tmp_path).bytes == 64 * 2**20
     assert last_level_cache(tmp_path).is_assumed
-    for cpu in range(256):
+    for cpu in range(os.cpu_count() or 1):
         for index, (level, kind, size) in enumerate(
             [("1", "Data", "32K"), ("1", "Instruction", "32K"), ("3", "Unified", "16384K")]
         ):
@@ -198,7 +200,7 @@ def test_the_cache_is_that_of_all_processors(tmp_path: Path) -> None:
                 ("level", level),
                 ("type", kind),
                 ("size", size),
-                ("shared_cpu_list", "0-255" if level == "3" else str(cpu)),
+                ("shared_cpu_list", "all" if level == "3" else str(cpu)),
             ):
                 (folder / name).write_text(f"{text}\n", encoding="ascii")
     assert last_level_cache(tmp_path).bytes == 16 * 2**20
@@ -241,7 +243,7 @@ def one_after_another(*durations: float) -> GroupTimer:
     return timer
 
 
-SMALL = HostPlan(QUICK, cache_factor=2, gemm_n=16, is_quick=True)
+SMALL = HostPlan(QUICK, gemm_n=16, is_quick=True, array_bytes=2**20)
 
 
 def measured(**changes: object) -> MachineProfile:
@@ -254,12 +256,12 @@ def test_a_profile_says_what_was_measured() -> None:
     """Rates are bytes and FLOPs over the time of a call; threads and sizes are stated."""
     profile = measured()
     size = profile.array_bytes
-    assert profile.rate("read").gb_per_s == pytest.approx(size / 0.01 / 1e9, rel=1e-3)
+    assert profile.rate("read").gb_per_s == pytest.approx(size / 0.01 / 1e9, rel=1e-2)
     assert profile.rate("copy").gb_per_s == pytest.approx(2 * size / 0.01 / 1e9, rel=1e-6)
     assert profile.rate("triad").gb_per_s == pytest.approx(3 * size / 0.01 / 1e9, rel=1e-6)
     assert profile.rate("gemm fp32").tflops == pytest.approx(2 * 16**3 / 0.01 / 1e12)
     gemv = profile.rate("gemv fp32")
-    assert gemv.gb_per_s == pytest.approx(size / 0.01 / 1e9, rel=1e-3)
+    assert gemv.gb_per_s == pytest.approx(size / 0.01 / 1e9, rel=1e-2)
     assert [rate.name for rate in profile.rates] == [
         *("read", "copy", "triad", "gemm fp32", "gemm fp64", "gemv fp32")
     ]
@@ -408,6 +410,24 @@ def test_products_are_timed_one_by_one() -> None:
     first = timed[0]
     assert first.operation == Operation("qkv", 4 * (64 * 4096 + 64 + 4096), 0.001)
     assert [each.shape.name for each in timed] == [shape.name for shape in shapes]
+
+
+def test_threads_of_products_follow_where_they_can_be_set() -> None:
+    """With threadpoolctl they are those asked for; the profile says how they are known."""
+    pytest.importorskip("threadpoolctl")
+    profile = measured()
+    assert (profile.blas_threads, profile.blas_threads_from) == (1, "threadpoolctl")
+    assert {rate.threads for rate in profile.rates} == {1}
+
+
+def test_threads_of_products_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a variable of the library says how many there are."""
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    profile = measured()
+    assert (profile.blas_threads, profile.blas_threads_from) == (3, "OPENBLAS_NUM_THREADS")
+    assert profile.rate("gemm fp32").threads == 3
+    assert any("products use 3 threads, not 1" in note for note in profile.notes)
 
 
 def test_there_is_a_processor() -> None:
