@@ -25,6 +25,7 @@ from blis_sim.errors import ConfigError
 if TYPE_CHECKING:
     from blis_sim.report.roofline_steps import RooflineReport, StepRow
     from blis_sim.roofline.analyzer import RooflineAnalyzer
+    from blis_sim.roofline.ceilings import Ceilings
 
 HELP = "Show where a workload stands against the roofs of GPUs, and what would help."
 _MORE = """
@@ -47,6 +48,7 @@ def roofline_flags() -> tuple[Flag, ...]:
     rows: tuple[tuple[str, str, str, str, Parser], ...] = (
         (what, "--model", "NAME", "Model, see 'blis models' (llama-3.1-8b).", text),
         (what, "--gpu --hardware", "LIST", "GPUs, see --gpus (H100).", text),
+        (what, "--machine", "FILE", "A machine: profile of blis roofline measure.", text),
         (
             what,
             "--tensor-parallel-size --tp -tp",
@@ -212,6 +214,14 @@ def _report(options: Mapping[str, Any]) -> RooflineReport:
         raise ConfigError("--measured-time must come with --request PROMPT:OUTPUT; it is missing")
     else:
         rows = list(_rows(analyzers, options))
+    machine = _machine(options)
+    ceilings = [analyzer.ceilings for analyzer in analyzers]
+    notices = list(_notices(rows))
+    if machine is not None:
+        ceilings[-1] = machine
+        notices.append(
+            f"{machine.machine}: 16-bit products count at its peak of {machine.peak().name}"
+        )
     points = []
     if "--points" in options:
         points = read_points_file(locate(Path(options["--points"])).path)
@@ -219,9 +229,9 @@ def _report(options: Mapping[str, Any]) -> RooflineReport:
         rows=tuple(rows),
         analyses=tuple(analyses),
         points=tuple(points),
-        ceilings=tuple(analyzer.ceilings for analyzer in analyzers),
+        ceilings=tuple(ceilings),
         has_kernels="--kernels" in options,
-        notices=tuple(_notices(rows)),
+        notices=tuple(notices),
     )
 
 
@@ -231,15 +241,21 @@ def _analyzers(options: Mapping[str, Any]) -> list[RooflineAnalyzer]:
     from blis_sim.catalog.models import load_model
     from blis_sim.config.scenario import DEFAULT_HARDWARE, DEFAULT_MODEL
     from blis_sim.roofline.analyzer import RooflineAnalyzer
+    from blis_sim.roofline.specs import gpu_of_machine
 
     def path(flag: str) -> Path | None:
         return locate(Path(options[flag])).path if flag in options else None
 
-    names = [name.strip() for name in options.get("--gpu", DEFAULT_HARDWARE).split(",")]
+    machine = _machine(options)
+    default = DEFAULT_HARDWARE if machine is None else None
+    listed = options.get("--gpu", default)
+    names = [] if listed is None else [name.strip() for name in listed.split(",")]
     if not all(names):
         raise ConfigError(f"--gpu must be names with commas; got {options['--gpu']!r}")
     model = load_model(options.get("--model", DEFAULT_MODEL), path("--model-config-folder"))
     gpus = [load_gpu(name, path("--hardware-config")) for name in names]
+    if machine is not None:
+        gpus.append(gpu_of_machine(machine))
     return [
         RooflineAnalyzer(
             gpu,
@@ -251,6 +267,15 @@ def _analyzers(options: Mapping[str, Any]) -> list[RooflineAnalyzer]:
         )
         for gpu in {gpu.name: gpu for gpu in gpus}.values()
     ]
+
+
+def _machine(options: Mapping[str, Any]) -> Ceilings | None:
+    if "--machine" not in options:
+        return None
+    from blis_sim.catalog.locate import locate
+    from blis_sim.roofline.machine_profile import read_profile
+
+    return read_profile(locate(Path(options["--machine"])).path)
 
 
 def _rows(analyzers: Sequence[RooflineAnalyzer], options: Mapping[str, Any]) -> Iterator[StepRow]:

@@ -15,6 +15,10 @@ from blis_sim.catalog.model_config import model_spec_from_config
 from blis_sim.catalog.model_spec import ModelSpec, dtype_sizes
 from blis_sim.catalog.models import load_model
 from blis_sim.errors import ConfigError, unknown_name
+from blis_sim.roofline.ceilings import Ceilings
+
+_LIKE = "T4"
+"""Any GPU, for what a roofline has no use for."""
 
 AnyGpu = str | GpuSpec
 """A name of the catalog, or a specification."""
@@ -196,6 +200,29 @@ def gpu_of(gpu: AnyGpu) -> GpuSpec:
     if not isinstance(gpu, GpuSpec):
         raise ConfigError(f"gpu must be a name or a GpuSpec; got {type(gpu).__name__}")
     return gpu
+
+
+def gpu_of_machine(ceilings: Ceilings) -> GpuSpec:
+    """Return a measured machine as a specification: its default peak and bandwidth.
+
+    All formats of 16 bits and more count at the default peak; memory and links are not known.
+    """
+    return replace(
+        load_gpu(_LIKE),
+        name=ceilings.machine,
+        aliases=(),
+        bf16_tflops_dense=ceilings.peak().tflops,
+        hbm_gb_per_s=ceilings.bandwidth().gb_per_s,
+        fp8_tflops_dense=None,
+        memory_gb_label=None,
+        memory_gib=None,
+        nvlink_gb_per_s=None,
+        tdp_w=None,
+        num_sms=None,
+        flash_attention_version=None,
+        notes=f"measured; peak of {ceilings.peak().name}",
+        source=ceilings.source,
+    )
 
 
 def model_of(model: AnyModel) -> ModelSpec:

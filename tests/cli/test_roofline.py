@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from blis_sim.cli.main import main
-from blis_sim.roofline import RooflineAnalyzer
+from blis_sim.roofline import RooflineAnalyzer, machine_profile
+from blis_sim.roofline.ceilings import Bandwidth, Ceilings, Peak
 from tests.cli.calls import refusal
 
 SMALL = ("--seq-len", "128:512:x2", "--batch", "1,8")
@@ -161,6 +162,24 @@ def test_wrong_input(
     """One clear line."""
     monkeypatch.chdir(tmp_path)
     assert message in refusal(capsys, "roofline", *arguments.split())
+
+
+def test_a_measured_machine(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own peak and bandwidth are the roofs; beside a GPU it is one row more."""
+    monkeypatch.chdir(tmp_path)
+    ceilings = Ceilings("a desk", (Peak("fp32", 0.5),), (Bandwidth("DRAM", 50.0),))
+    monkeypatch.setattr(machine_profile, "read_profile", lambda path: ceilings)
+    (tmp_path / "desk.yaml").write_text("", encoding="utf-8")
+    text = printed(capsys, *"--machine desk.yaml --seq-len 512 --csv -".split())
+    rows = list(csv.DictReader(text.splitlines()))
+    assert {row["gpu"] for row in rows} == {"a desk"}
+    decode = next(row for row in rows if row["phase"] == "decode")
+    assert float(decode["ridge"]) == pytest.approx(10.0)
+    assert float(decode["roof_ms"]) == pytest.approx(float(decode["bytes"]) / 50e9 * 1e3)
+    both = printed(capsys, *"--machine desk.yaml --gpu H100 --seq-len 512 --csv -".split())
+    assert {row["gpu"] for row in csv.DictReader(both.splitlines())} == {"H100", "a desk"}
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
