@@ -172,13 +172,15 @@ def test_a_measured_machine(
     ceilings = Ceilings("a desk", (Peak("fp32", 0.5),), (Bandwidth("DRAM", 50.0),))
     monkeypatch.setattr(machine_profile, "read_profile", lambda path: ceilings)
     (tmp_path / "desk.yaml").write_text("", encoding="utf-8")
-    text = printed(capsys, *"--machine desk.yaml --seq-len 512 --csv -".split())
+    text = printed(capsys, *["--machine", "desk.yaml", "--seq-len", "512", "--csv", "-"])
     rows = list(csv.DictReader(text.splitlines()))
     assert {row["gpu"] for row in rows} == {"a desk"}
     decode = next(row for row in rows if row["phase"] == "decode")
     assert float(decode["ridge"]) == pytest.approx(10.0)
     assert float(decode["roof_ms"]) == pytest.approx(float(decode["bytes"]) / 50e9 * 1e3)
-    both = printed(capsys, *"--machine desk.yaml --gpu H100 --seq-len 512 --csv -".split())
+    both = printed(
+        capsys, *["--machine", "desk.yaml", "--gpu", "H100", "--seq-len", "512", "--csv", "-"]
+    )
     assert {row["gpu"] for row in csv.DictReader(both.splitlines())} == {"H100", "a desk"}
 
 
