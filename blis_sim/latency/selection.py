@@ -209,6 +209,8 @@ def _roofline_v2(
     has_coefficients = deployment.is_as_published and _find_row(deployment, None) is not None
     others = (LatencyModelName.BLACKBOX.value,) if has_coefficients else ()
     source, file = f"{where}, kernels of {found.tables.measured_on('gemm')}", None
+    if deployment.truncation is not TruncationMethod.NONE:
+        source += f"; sampling with {_sampling(deployment.spec)}"
     if _has_host_file(settings):
         file = settings.coefficients_file
         source += f"; host model of {file}"
@@ -225,6 +227,16 @@ def _roofline_v2(
         alternatives=(*others, LatencyModelName.ROOFLINE_V1.value),
         notices=tuple(notices),
     )
+
+
+def _sampling(spec: ModelSpec) -> str:
+    """Return the top-k and top-p a model is sampled with by default, in words."""
+    words = []
+    if spec.default_top_k:
+        words.append(f"top-k {spec.default_top_k}")
+    if spec.default_top_p < 1:
+        words.append(f"top-p {spec.default_top_p:g}")
+    return " and ".join(words)
 
 
 def _from_file(settings: LatencySettings, deployment: Deployment) -> Selection:
