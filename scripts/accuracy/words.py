@@ -7,7 +7,7 @@ How far predictions of blis_sim {version} are from measured servers.
 `scripts/accuracy_report.py` writes this page from the output of `blis validate`; no figure in it
 is typed. [How the comparison works](validation.md).
 
-What was fitted to measured servers are five figures of the host model
+What was fitted to measured servers are the figures of the host model
 ([configs/host.yaml](../configs/host.yaml), `scripts/fit_host_model.py`), the same for all models
 and GPUs: the frontend and the wait for the slowest rank to the `calib` rows, what synchronous
 engines add to 30 rows of the silicon sample. Kernels, and what sampling costs, were measured
