@@ -12,8 +12,9 @@ What was fitted to measured servers are the figures of the host model
 and GPUs: the frontend and the wait for the slowest rank to the `calib` rows, what synchronous
 engines add to 30 rows of the silicon sample. Kernels, and what sampling costs, were measured
 apart. **Which effects are modelled was decided with the `dev` rows in sight** (sampling with
-top-p, decodes beside long prompts, repetition penalties), though no figure was fitted to them:
-on servers nobody has looked at, errors may be larger than on this page.
+top-p, decodes beside long prompts and the tile they fill, repetition penalties), though no
+figure was fitted to them: on servers nobody has looked at, errors may be larger than on this
+page.
 """
 
 SOURCES = {

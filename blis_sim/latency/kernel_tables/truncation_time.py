@@ -5,13 +5,16 @@ are taken to be proportional to the logits of a row and inverse to the SMs of a 
 sorting nor searching is bound by the memory.
 
 - Sorting rows with PyTorch, up to vLLM 0.16 and for less than 8 rows also later: 4.258 ms at 256
-  rows and 0.128 ms at one (pull requests 32558 and 42191), most of the latter for launching.
+  rows and 0.128 ms at one (pull requests 32558 and 42191), most of the latter for launching. The
+  line between them is below what was published for few rows (0.338 and 1.22 ms at 4 and 48, where
+  the host launches sorts one after the other and the GPU waits), and within a fifth of it for 128
+  and 512 rows of 32,768 logits on a B200 (0.626 and 1.694 ms, pull request 40376).
 - Searching with the Triton kernel of vLLM 0.17: 0.324, 1.09 and 1.85 ms at 4, 48 and 256 rows for
   top-p alone, 0.168 and 0.179 ms at 4 and 48 rows when a top-k narrows the search (pull requests
   32558, 33538 and 42191). Some 256 rows with a top-k are as many times 48 as 512 rows of 32,768
   logits are 128 of them (0.314 and 0.143 ms, pull request 40376).
 - From vLLM 0.21 on FlashInfer draws the token without masking: 0.05 to 0.13 ms for 128 to 512
-  rows of 32,768 logits (pull request 40376), which is what drawing it takes anyway.
+  rows of 32,768 logits (pull request 40376), about what drawing it takes anyway.
 """
 
 from __future__ import annotations
