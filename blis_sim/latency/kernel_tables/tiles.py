@@ -139,8 +139,8 @@ def padded_key_us(gpu: GpuSpec, shape: AttentionShape, formats: Formats, fit: Fi
     (Qwen3-14B, H100): beside a prompt of 986 tokens the eighth decode takes 0.2 ms more than it
     does in a step of decodes; and with 240 decodes a server carries 17.2 requests/s, where
     decodes that cost what they do without prompts would let it carry 18.5. The rows of a tile
-    are FlashAttention 2's because they agree with that server (17.8): with 128, which that
-    kernel's own tiles have, it would carry 15.8, as it packs the heads of a group into one.
+    are FlashAttention 2's because they agree with that server (17.8); with 128 rows it would
+    carry 15.8.
     """
     is_alike = gpu.flash_attention_version == 3 and isinstance(shape, HeadShape)
     if not is_alike or not _is_16_bits(formats):
