@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,8 @@ def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict
     """Return the answer of a sweep as plain values, with one sentence that says it.
 
     The best row is the cheapest per token, or, where a price is not known, the one with the
-    most tokens per second and GPU; only rows that keep all limits count.
+    most tokens per second and GPU; only rows that keep all limits count. Where requests have
+    limits of their own and no share of good ones is demanded, tokens count by that share.
     """
     done = [row for row in rows if row.is_done]
     meeting = [row for row in done if row.meets(limits)]
@@ -188,10 +190,22 @@ def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict
         answer["sentence"] = none if done else "No combination could be simulated."
         return answer
     has_price = all(row.mean(COST) is not None for row in meeting)
+    shares = [goodput_share(row) for row in meeting]
+    counts_good = (
+        not any(limit.is_goodput for limit in limits) and None not in shares and any(shares)
+    )
+
+    def worth(row: SweepRow) -> float:
+        """Return the share of the tokens that counts."""
+        return (goodput_share(row) or 0.0) if counts_good else 1.0
+
+    def price(row: SweepRow) -> float:
+        return (row.mean(COST) or 0.0) / worth(row) if worth(row) else math.inf
+
     best = (
-        min(meeting, key=lambda row: row.mean(COST) or 0.0)
+        min(meeting, key=price)
         if has_price
-        else max(meeting, key=_per_gpu)
+        else max(meeting, key=lambda row: _per_gpu(row) * worth(row))
     )
     answer["best"] = rows.index(best)
     of = (
@@ -200,11 +214,14 @@ def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict
         else (f"Of {len(done)} combinations")
     )
     what = (
-        f"costs least per token, {best.mean(COST):.3g} USD per million output tokens"
+        f"costs least per {'good ' * counts_good}token, "
+        f"{best.mean(COST):.3g} USD per million output tokens"
         if has_price
-        else f"gives most per GPU, {_per_gpu(best):,.0f} output tokens/s"
+        else f"gives most {'good ones ' * counts_good}per GPU, "
+        f"{_per_gpu(best):,.0f} output tokens/s"
     )
-    figures = ", ".join(_figures(best))
+    good = [f"{100 * worth(best):.3g} % of the requests within their limits"] * counts_good
+    figures = ", ".join((*good, *_figures(best)))
     joint = "; of these" if limits else ","
     known = f" ({figures})" if figures else ""
     answer["sentence"] = f"{of}{joint} {words_of(best.labels)} {what}{known}."

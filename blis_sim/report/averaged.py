@@ -65,6 +65,8 @@ class AveragedPoint:
         As in `Outcome`.
     request_rate : float or None
         As configured.
+    accuracy : str
+        As in `Outcome`, of the first replication.
     """
 
     labels: Mapping[str, Label]
@@ -77,6 +79,7 @@ class AveragedPoint:
     is_saturated: bool = False
     deployment: Mapping[str, Any] = field(default_factory=dict)
     request_rate: float | None = None
+    accuracy: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -135,6 +138,7 @@ def _averaged(group: Sequence[StoredPoint]) -> AveragedPoint:
         is_saturated=any(outcome.is_saturated for outcome in done),
         deployment={} if first is None else first.deployment,
         request_rate=rate,
+        accuracy="" if first is None else first.accuracy,
     )
 
 

@@ -194,6 +194,26 @@ def test_the_cheapest_that_keeps_the_limits_is_best() -> None:
     assert sweep_answer(rows)["best"] == 0
 
 
+def test_where_requests_have_limits_good_tokens_count() -> None:
+    """A token less dear is no bargain where its request came too late."""
+    good = ((0.20, 1.5), (0.22, 2.0), (0.19, 0.0))
+    rows = [
+        row(n, **{COST: cost, PER_GPU: 100, "request_goodput": good, "request_throughput": 2.0})
+        for n, (cost, good) in enumerate(good)
+    ]
+    answer = sweep_answer(rows)
+    assert answer["best"] == 1
+    assert answer["sentence"] == (
+        "Of 3 combinations, n=1 costs least per good token, 0.22 USD per million output tokens "
+        "(100 % of the requests within their limits)."
+    )
+    demanded = parse_slo("goodput:70%")
+    assert sweep_answer(rows, demanded)["best"] == 0
+    for each in rows:
+        del each.outcomes[0].metrics[COST]  # type: ignore[attr-defined]
+    assert sweep_answer(rows)["best"] == 1
+
+
 def test_where_a_price_is_unknown_output_per_gpu_counts() -> None:
     rows = [
         row(0, **{COST: 0.1, PER_GPU: 900}),

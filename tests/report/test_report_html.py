@@ -11,7 +11,7 @@ import pytest
 
 from blis_sim.api import load_scenario, simulate
 from blis_sim.capacity.replicate import replicate
-from blis_sim.capacity.study import Study, StudyKind
+from blis_sim.capacity.study import StoredPoint, Study, StudyKind
 from blis_sim.metrics.result import Result
 from blis_sim.report.html import tables
 from blis_sim.report.html.page import Page
@@ -22,6 +22,7 @@ from blis_sim.report.html.source import page_of
 from tests.report.html_parts import Read, read_page
 from tests.report.studies import (
     HOSTILE,
+    make_candidate,
     make_outcome,
     make_plan,
     make_point,
@@ -328,6 +329,78 @@ def test_a_plan_shows_its_winner() -> None:
     assert (bars.bars[0].name, bars.bars[0].is_chosen) == ("2 x H100", True)
 
 
+def test_what_is_limited_is_told_of_the_whole_deployment() -> None:
+    """At the rate that was asked for; where it was not simulated, at the highest of a replica."""
+    limits = {"p99 TTFT": "143 ms", "mean TPOT": "14.2 ms"}
+
+    def told(page: Page) -> dict[str, tuple[str, str]]:
+        return {tile.label: (tile.value, tile.note) for tile in page.tiles if tile.label in limits}
+
+    assert told(page_for(make_plan())) == {
+        "p99 TTFT": ("143 ms", "limit 200 ms, at 40/s"),
+        "mean TPOT": ("14.2 ms", "limit 25 ms, at 40/s"),
+    }
+    alone = told(page_for(make_plan(answer=plan_answer(verification={}))))
+    assert alone["p99 TTFT"] == ("153 ms", "limit 200 ms, at 24/s")
+
+
+def test_a_study_says_how_well_its_figures_are_known() -> None:
+    """Of all where it is the same, else of the answer and how many of each kind there are."""
+    near, far = "validated: TTFT ±7 %", "extrapolated: 90 requests in flight above 40"
+
+    def points(first: str, second: str) -> list[StoredPoint]:
+        rates = ((2.0, first), (4.0, second))
+        return [
+            make_point({"workload.request_rate": r}, make_outcome(rate=r, accuracy=text))
+            for r, text in rates
+        ]
+
+    both = "accuracy of the 2 simulations: 1 validated, 1 extrapolated"
+    assert page_for(make_sweep(points=points(near, near))).notices == (f"accuracy, {near}",)
+    asked: dict[str, Any] = {"points": points(near, far)}
+    assert page_for(make_sweep(**asked)).notices == (f"accuracy of the answer, {far}", both)
+    winner = make_candidate(accuracy=far)
+    plan = make_plan(answer=plan_answer(candidates=[winner]), **asked)
+    assert page_for(plan).notices[:2] == (f"accuracy at the highest rate, {far}", both)
+    assert page_for(make_sweep()).notices[0].startswith("the queue kept growing")
+
+
+def test_a_search_has_the_figures_of_its_simulations() -> None:
+    """Of a highest rate those of the simulation nearest below it; and what was asked."""
+    trials: list[dict[str, Any]] = [
+        {"number": 0, "settings": {"engine.max_num_seqs": 32}, "value": 3.0, "rate": 3.0},
+        {"number": 1, "settings": {"engine.max_num_seqs": 64}, "value": 5.0, "rate": 5.0},
+    ]
+    trials[0]["is_quick"] = True
+    points = [
+        make_point(
+            {"engine.max_num_seqs": seqs, "workload.request_rate": rate},
+            make_outcome(rate=rate, accuracy=f"extrapolated: {seqs} at {rate:g}"),
+        )
+        for seqs in (32, 64)
+        for rate in (2.0, 4.0, 8.0)
+    ]
+    page = page_for(
+        make_tune(
+            points=points,
+            asked={
+                "scenario": {"model": "meta/m-8B", "hardware": "H100", "slo": {"ttft_ms": 500}}
+            },
+            answer={"objective": "request_rate_per_gpu", "best": trials[1], "trials": trials},
+        )
+    )
+    (table,) = page.tables
+    place = [column.header for column in table.columns].index("p99 TTFT")
+    expected = [make_outcome(rate=rate).metrics["p99_ttft_ms"] for rate in (2.0, 4.0)]
+    assert [row[place].value for row in table.rows] == expected
+    assert [row[0].note for row in table.rows] == ["as given", ""]
+    assert [row[2].note for row in table.rows] == ["short", ""]
+    assert table.note.startswith("short: ")
+    assert page.notices[0] == "accuracy of the answer, extrapolated: 64 at 4"
+    assert page.about.startswith("model: m-8B · GPU: H100 · objective: highest rate per GPU")
+    assert page.about.endswith("a request is good within TTFT <= 500 ms")
+
+
 def test_a_search_shows_its_trials() -> None:
     """The best one is marked, one without a value is listed."""
     page = page_for(make_tune())
@@ -362,6 +435,7 @@ def test_a_run_in_memory_has_all_parts(result: Result) -> None:
     assert "on average" in page.answer
     assert "per hour" in page.answer
     assert "nothing is at its limit" in page.answer
+    assert ", 100 % of them within their limits, for $" in page.answer
     for text in ("the median of 3 offers", "SHA-256", "roofline-v2", "num_requests: 60", "2026"):
         assert text in read.text
 
@@ -374,6 +448,16 @@ def test_how_well_the_figures_are_known(result: Result) -> None:
     several = replicate(load_scenario({"workload": load, "seed": 5}), 2)
     notices = run_page(document_of(several, "blis run")).notices
     assert notices[0].startswith("the figures are those of seed 5, the first of 2; ")
+
+
+def test_sessions_arrive_as_conversations() -> None:
+    """The configured rate is that of their beginnings; what is served is requests."""
+    load = {"request_rate": 2, "num_requests": 3, "sessions": {"rounds": 4, "think_time_s": 1}}
+    run = document_of(simulate(load_scenario({"workload": load})), "blis run")
+    page = run_page(run)
+    assert page.question == "How does Llama-3.1-8B-Instruct on 1 x H100 serve 2 conversations/s?"
+    assert page.about == "load: 12 requests, lengths as in distribution, 2 conversations/s"
+    assert page.tiles[0].note == "asked for: 2 conversations/s"
 
 
 def test_limits_of_requests_are_drawn(result: Result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,30 @@ def _run_notices(study: Study) -> list[str]:
     ]
     more = len(said) - _MOST_NOTICES
     return said[:_MOST_NOTICES] + [f"and {more} more notices"] * (more > 0)
+
+
+def accuracy_notices(study: Study, of_answer: str = "", where: str = "of the answer") -> list[str]:
+    """Return how far such figures were off where servers were measured.
+
+    Parameters
+    ----------
+    study : Study
+        With its points.
+    of_answer : str
+        Accuracy of what the answer names; empty = not known.
+    where : str
+        What that is.
+    """
+    done = (point.outcome for point in study.points if point.outcome is not None)
+    texts = [outcome.accuracy for outcome in done if outcome.is_done and outcome.accuracy]
+    if len(set(texts)) == 1:
+        return [f"accuracy, {texts[0]}"]
+    notices = [f"accuracy {where}, {of_answer}"] if of_answer else []
+    kinds = Counter(text.partition(":")[0] for text in texts)
+    if len(kinds) > 1 or (kinds and not notices):
+        each = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+        notices.append(f"accuracy of the {len(texts):,} simulations: {each}")
+    return notices
 
 
 def question_of(study: Study, otherwise: str) -> str:

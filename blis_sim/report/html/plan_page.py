@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.capacity.slo import slo_words
@@ -11,6 +11,7 @@ from blis_sim.report.averaged import averaged_points
 from blis_sim.report.html import charts
 from blis_sim.report.html.answer import (
     SEPARATOR,
+    accuracy_notices,
     limits_of,
     mapping,
     progress_notices,
@@ -64,7 +65,9 @@ def plan_page(study: Study, place: str) -> Page:
     limits = limits_of(study)
     plan = Plan(answer, limits)
     stored = averaged_points(study.points)
-    notices = progress_notices(study, [])
+    known = str(mapping(plan.winner).get("accuracy") or "")
+    notices = accuracy_notices(study, known, "at the highest rate")
+    notices += progress_notices(study, [])
     pruned = as_float(answer.get("num_pruned"))
     if pruned:
         notices.append(f"{counted(int(pruned), 'candidate')} dismissed without a simulation")
@@ -128,6 +131,19 @@ def _prices(answer: Mapping[str, Any]) -> tuple[Document, ...]:
     return (Document("Prices", yaml_text(prices)),) if prices else ()
 
 
+def _limited_tiles(plan: Plan, win: Mapping[str, Any], highest: float | None) -> Iterator[Tile]:
+    """Yield what is limited: of the whole deployment where it was simulated, else of a replica."""
+    whole = mapping(mapping(plan.answer.get("verification")).get("values"))
+    target = as_float(plan.answer.get("target_rate"))
+    values, at = (whole, target) if whole else (mapping(win.get("metrics")), highest)
+    where = "" if at is None else f", at {rate(at)}/s"
+    for limit in plan.limits:
+        value = as_float(values.get(limit.metric))
+        if value is not None and not limit.is_goodput:
+            note = f"limit {rate(limit.value)} ms{where}"
+            yield Tile(named(limit.metric).header, f"{number(value)} ms", note)
+
+
 def plan_tiles(plan: Plan) -> list[Tile]:
     """Return the key figures of the answer."""
     win = plan.winner
@@ -154,13 +170,7 @@ def plan_tiles(plan: Plan) -> list[Tile]:
         found.append(Tile("headroom", percent(headroom)))
     if win.get("binds"):
         found.append(Tile("limited by", str(win["binds"])))
-    for limit in plan.limits:
-        value = as_float(mapping(win.get("metrics")).get(limit.metric))
-        if value is not None and not limit.is_goodput:
-            known = named(limit.metric)
-            found.append(
-                Tile(known.header, f"{number(value)} ms", f"limit {rate(limit.value)} ms")
-            )
+    found += _limited_tiles(plan, win, carried)
     others = len(plan.candidates) - 1
     found.append(Tile("compared with", f"{others:,}", "other candidates"))
     return found

@@ -17,6 +17,7 @@ from blis_sim.report.html.page import CostView, Plot
 from blis_sim.report.number_words import number, usd
 from blis_sim.report.plots.bound_shares import PARTS, BoundSharesPlot, colour_number
 from blis_sim.report.plots.bound_shares import X_TITLE as SHARES_TITLE
+from blis_sim.report.plots.cost_bars import bar_colours
 from blis_sim.report.plots.distributions import DistributionPlot
 from blis_sim.report.plots.latency_curves import Curve, CurvePoint, LatencyPlot
 from blis_sim.report.plots.over_time import OverTimePlot
@@ -257,7 +258,7 @@ def _cost(view: CostView) -> View:
         "y": rows,
         "x": [value or 0.0 for value in values],
         "width": 0.45,
-        "marker": {"color": [COLOURS[1 if bar.is_chosen else 0] for bar in plot.bars]},
+        "marker": {"color": bar_colours(plot)},
         "text": [usd(value) for value in values],
         "textposition": "outside",
         "cliponaxis": False,
@@ -382,7 +383,7 @@ def _trials(plot: TrialsPlot) -> View:
         },
     ]
     layout = {
-        "xaxis": {"title": {"text": "trial"}},
+        "xaxis": {"title": {"text": "trial"}} | ({"dtick": 1} if len(plot.numbers) < 12 else {}),
         "yaxis": {"title": {"text": text_of(plot.y_title)}},
     }
     return View(traces, layout)

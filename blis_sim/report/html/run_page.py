@@ -24,6 +24,7 @@ from blis_sim.report.html.run_words import (
     deployment_words,
     load_words,
     question_words,
+    rate_unit,
 )
 from blis_sim.report.html.tables import figure_cell, meanings, record_table
 from blis_sim.report.metric_words import USD_PER_HOUR, USD_PER_MILLION, named
@@ -80,7 +81,8 @@ def run_page(run: RunDocument) -> Page:
 def _tiles(run: RunDocument) -> Iterator[Tile]:
     asked, served = as_float(run.summary.get("request_rate")), run.figure("request_throughput")
     if served is not None:
-        note = f"asked for: {rate(asked)}" if asked is not None else ""
+        begun = " conversations/s" if rate_unit(run) == "conversations/s" else ""
+        note = f"asked for: {rate(asked)}{begun}" if asked is not None else ""
         yield Tile("served, requests/s", number(served), note)
     good = with_derived(run.summary).get("goodput_frac")
     if good is not None:

@@ -9,8 +9,17 @@ from blis_sim.report.averaged import with_derived
 from blis_sim.report.compare_names import short_model
 from blis_sim.report.html.answer import mapping, sentence
 from blis_sim.report.html.limiting import limiting_words
-from blis_sim.report.metric_words import USD_PER_HOUR, USD_PER_MILLION
-from blis_sim.report.number_words import as_float, counted, joined, milliseconds, number, rate, usd
+from blis_sim.report.metric_words import GOODPUT_FRAC, USD_PER_HOUR, USD_PER_MILLION
+from blis_sim.report.number_words import (
+    as_float,
+    counted,
+    joined,
+    milliseconds,
+    number,
+    percent,
+    rate,
+    usd,
+)
 from blis_sim.report.plots.distributions import TAGS
 
 if TYPE_CHECKING:
@@ -38,6 +47,12 @@ def deployment_words(manifest: Mapping[str, Any]) -> str:
     return " and ".join(f"{model} on {' + '.join(places)}" for model, places in parts.items())
 
 
+def rate_unit(run: RunDocument) -> str:
+    """Return what arrives at the configured rate: a conversation begins, or a request comes."""
+    workload = mapping(mapping(run.manifest.get("scenario")).get("workload"))
+    return "conversations/s" if workload.get("sessions") else "requests/s"
+
+
 def load_words(run: RunDocument) -> str:
     """Return the load in words, as far as the manifest tells."""
     workload = mapping(mapping(run.manifest.get("scenario")).get("workload"))
@@ -49,7 +64,8 @@ def load_words(run: RunDocument) -> str:
     elif workload.get("preset"):
         words += f", lengths as in {workload['preset']}"
     if asked is not None:
-        words += ", all at once" if asked == float("inf") else f", {rate(asked)} per second"
+        at_once = asked == float("inf")
+        words += ", all at once" if at_once else f", {rate(asked)} {rate_unit(run)}"
     return words
 
 
@@ -60,7 +76,8 @@ def question_words(run: RunDocument, deployed: str) -> str:
         return f"What does {run.place} say?"
     if asked is None or asked == float("inf"):
         return f"How does {deployed} serve this load?"
-    return f"How does {deployed} serve {rate(asked)} request{'' if asked == 1 else 's'}/s?"
+    unit = rate_unit(run).replace("s/", "/") if asked == 1 else rate_unit(run)
+    return f"How does {deployed} serve {rate(asked)} {unit}?"
 
 
 def answer_sentence(run: RunDocument, deployed: str) -> str:
@@ -76,7 +93,7 @@ def answer_sentence(run: RunDocument, deployed: str) -> str:
         words += f" at {number(served)}/s"
     if run.figure("output_throughput") is not None:
         words += f" ({number(run.figure('output_throughput'))} output tokens/s)"
-    words += _latency_words(run)
+    words += _latency_words(run) + _good_words(run)
     money = _money(run)
     words += f", for {money}" if money else ""
     limiting = limiting_words(run)
@@ -92,6 +109,12 @@ def _latency_words(run: RunDocument) -> str:
                 f"a {TAGS[tag]} of {milliseconds(mean)} on average and {milliseconds(p99)} at p99"
             )
     return f" with {joined(told)}" if told else ""
+
+
+def _good_words(run: RunDocument) -> str:
+    """Return how many requests stayed within their limits, where they have some."""
+    good = with_derived(run.summary).get(GOODPUT_FRAC)
+    return "" if good is None else f", {percent(good)} of them within their limits"
 
 
 def _money(run: RunDocument) -> str:

@@ -12,6 +12,7 @@ from blis_sim.report.compare_names import short_model
 from blis_sim.report.html import charts
 from blis_sim.report.html.answer import (
     SEPARATOR,
+    accuracy_notices,
     limits_of,
     load_of,
     mapping,
@@ -79,7 +80,10 @@ def sweep_page(study: Study, place: str) -> Page:
         charts=tuple(chart for chart in wanted if chart is not None),
         tables=(table,) if table.rows else (),
         infeasible=infeasible_table(points),
-        notices=tuple(progress_notices(study, points)),
+        notices=(
+            *accuracy_notices(study, "" if best is None else best.accuracy),
+            *progress_notices(study, points),
+        ),
         facts=study_facts(study, place),
         documents=study_documents(study),
         meanings=meanings([table]),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.capacity.slo import slo_words
-from blis_sim.report.averaged import averaged_points
+from blis_sim.report.averaged import AveragedPoint, Estimate, averaged_points
+from blis_sim.report.compare_names import short_model
 from blis_sim.report.html import charts
 from blis_sim.report.html.answer import (
     SEPARATOR,
+    accuracy_notices,
     limits_of,
     load_of,
     mapping,
@@ -22,6 +24,8 @@ from blis_sim.report.html.answer import (
 from blis_sim.report.html.manifest import study_documents, study_facts, yaml_text
 from blis_sim.report.html.page import Cell, Chart, Column, Document, Page, Table, Tile
 from blis_sim.report.html.tables import (
+    figure_cell,
+    figure_column,
     infeasible_table,
     meanings,
     setting_cell,
@@ -30,13 +34,19 @@ from blis_sim.report.html.tables import (
 )
 from blis_sim.report.metric_words import Named, declared, named
 from blis_sim.report.number_words import as_float, counted, milliseconds
+from blis_sim.report.plots.distributions import TAGS
 from blis_sim.report.plots.trials import trials_plot
-from blis_sim.report.setting_words import point_words
+from blis_sim.report.setting_words import GPU, MODEL, point_words
 
 if TYPE_CHECKING:
     from blis_sim.capacity.study import Study
 
 _MOST_ROWS = 1000
+_SHOWN = (
+    *("p99_ttft_ms", "mean_tpot_ms", "p95_itl_ms", "mean_e2el_ms"),
+    *("output_throughput_per_gpu", "usd_per_million_output_tokens"),
+)
+_A_LITTLE_MORE = 1.001
 _LESS_IS_BETTER = ("usd_", "_ms", "cost")
 
 
@@ -57,13 +67,18 @@ def tune_page(study: Study, place: str) -> Page:
     trials = records(answer.get("trials"))
     best = mapping(answer.get("best"))
     settings = mapping(best.get("settings"))
-    table = _table(trials, best, objective)
+    found = _point_of(best, points)
+    simulated = [_point_of(trial, points) for trial in trials[:_MOST_ROWS]]
+    figures = [{} if each is None else each.estimates for each in simulated]
+    table = _table(trials, best, objective, figures, [limit.metric for limit in limits])
     is_less_better = bool(answer.get("is_less_better", _is_cost(objective.key)))
     shown = (_chart(trials, objective, is_less_better=is_less_better), charts.pareto_chart(points))
-    about = [f"objective: {objective.title}"] if answer.get("objective") else []
+    about = list(_given(mapping(study.asked.get("scenario")), settings))
+    about += [f"objective: {objective.title}"] if answer.get("objective") else []
     load = str(answer.get("load") or load_of(study))
     about += [f"load: {load}"] if load else []
     about += [f"limits: {slo_words(limits)}"] if limits else []
+    about += _each_limit(mapping(study.asked.get("scenario")))
     documents = (Document("The best settings", yaml_text(dict(settings))),) if settings else ()
     return Page(
         kind="tune",
@@ -75,11 +90,46 @@ def tune_page(study: Study, place: str) -> Page:
         charts=tuple(chart for chart in shown if chart is not None),
         tables=() if table is None else (table,),
         infeasible=infeasible_table(points),
-        notices=tuple(progress_notices(study, points)),
+        notices=(
+            *accuracy_notices(study, "" if found is None else found.accuracy),
+            *progress_notices(study, points),
+        ),
         facts=study_facts(study, place),
         documents=(*documents, *study_documents(study)),
         meanings=meanings([] if table is None else [table]),
     )
+
+
+def _given(scenario: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield model and GPU, where they are not what is searched."""
+    for name, path in (("model", MODEL), ("GPU", GPU)):
+        if path not in settings and scenario.get(path):
+            yield f"{name}: {short_model(str(scenario[path]))}"
+
+
+def _each_limit(scenario: Mapping[str, Any]) -> list[str]:
+    """Return what each request must stay within."""
+    slo = mapping(scenario.get("slo"))
+    told = [
+        f"{TAGS[tag]} <= {milliseconds(value)}"
+        for tag in TAGS
+        if (value := as_float(slo.get(f"{tag}_ms"))) is not None
+    ]
+    return [f"a request is good within {', '.join(told)}"] if told else []
+
+
+def _point_of(trial: Mapping[str, Any], points: Sequence[AveragedPoint]) -> AveragedPoint | None:
+    """Return the simulation of a trial; of a search for a rate the one nearest below the rate."""
+    settings, rate = mapping(trial.get("settings")), as_float(trial.get("rate"))
+    own = [
+        point
+        for point in points
+        if point.is_done and all(point.labels.get(k) == v for k, v in settings.items())
+    ]
+    if rate is not None:
+        own = [point for point in own if (point.request_rate or 0.0) <= rate * _A_LITTLE_MORE]
+        own.sort(key=lambda point: point.request_rate or 0.0)
+    return own[-1] if own and settings else None
 
 
 def _sentence(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named) -> str:
@@ -127,9 +177,18 @@ def _chart(trials: list[Mapping[str, Any]], what: Named, *, is_less_better: bool
     return Chart("trials", "The search", "Each trial, and the best one so far.", {"": plot})
 
 
-def _table(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named) -> Table | None:
+def _table(
+    trials: list[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    what: Named,
+    figures: Sequence[Mapping[str, Estimate]],
+    limited: Sequence[str],
+) -> Table | None:
+    """Return a row for each trial; ``figures`` are those of its simulation."""
     if not trials:
         return None
+    wanted = [key for key in dict.fromkeys((*limited, *_SHOWN)) if key != what.key]
+    shown = [key for key in wanted if any(key in each for each in figures)]
     settings = [mapping(trial.get("settings")) for trial in trials]
     paths = list(dict.fromkeys(path for each in settings for path in each))
     columns = (
@@ -138,23 +197,36 @@ def _table(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named
         Column(what.header, what.unit, what.formula),
         Column("status", is_number=False),
         Column("limits", is_number=False),
+        *(figure_column(key) for key in shown),
     )
-    rows = []
-    for trial, each in zip(trials[:_MOST_ROWS], settings, strict=False):
-        value, number = as_float(trial.get("value")), as_float(trial.get("number"))
-        status = str(trial.get("status") or "")
-        rows.append(
-            (
-                Cell("-" if number is None else f"{number:g}", number),
-                *(setting_cell(path, each) for path in paths),
-                Cell(what.write(value), value),
-                Cell(status, status),
-                text_cell(trial.get("reason") or trial.get("reached") or None),
-            )
+    rows = [
+        (
+            _number_cell(trial),
+            *(setting_cell(path, each) for path in paths),
+            _value_cell(trial, what),
+            text_cell(trial.get("status") or None),
+            text_cell(trial.get("reason") or trial.get("reached") or None),
+            *(figure_cell(key, own.get(key)) for key in shown),
         )
+        for trial, each, own in zip(trials, settings, figures, strict=False)
+    ]
     chosen = {
         place
         for place, trial in enumerate(trials)
         if best and mapping(trial.get("settings")) == mapping(best.get("settings"))
     }
-    return Table("Trials", columns, tuple(rows), frozenset(chosen))
+    is_quick = any(trial.get("is_quick") for trial in trials)
+    note = "short: by short simulations, which cannot be the answer." if is_quick else ""
+    return Table("Trials", columns, tuple(rows), frozenset(chosen), note)
+
+
+def _number_cell(trial: Mapping[str, Any]) -> Cell:
+    number = as_float(trial.get("number"))
+    return Cell(
+        "-" if number is None else f"{number:g}", number, "as given" if number == 0 else ""
+    )
+
+
+def _value_cell(trial: Mapping[str, Any], what: Named) -> Cell:
+    value = as_float(trial.get("value"))
+    return Cell(what.write(value), value, "short" if trial.get("is_quick") else "")

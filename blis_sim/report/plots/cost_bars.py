@@ -12,6 +12,7 @@ from pathlib import Path
 from blis_sim.report.averaged import AveragedPoint
 from blis_sim.report.metric_words import USD_PER_HOUR, USD_PER_MILLION
 from blis_sim.report.number_words import counted, usd
+from blis_sim.report.plots.palette import COLOURS, GREY
 from blis_sim.report.plots.series import deployment_words
 from blis_sim.report.setting_words import point_words, varying
 
@@ -88,6 +89,15 @@ def cost_bars(
     ]
 
 
+def bar_colours(plot: CostPlot) -> list[str]:
+    """Return the colour of each bar: where one is the answer, the others are grey.
+
+    No other colour but that of the answer is one that a line of another chart may have.
+    """
+    others = GREY if any(bar.is_chosen for bar in plot.bars) else COLOURS[0]
+    return [COLOURS[0] if bar.is_chosen else others for bar in plot.bars]
+
+
 def draw_cost(plot: CostPlot, title: str, path: str | Path) -> None:
     """Draw the figure to a PNG or SVG file, whole or not at all.
 
@@ -99,7 +109,6 @@ def draw_cost(plot: CostPlot, title: str, path: str | Path) -> None:
         matplotlib is not installed.
     """
     from blis_sim.report.plots.canvas import canvas, plain
-    from blis_sim.report.plots.palette import COLOURS
 
     rows = len(plot.bars)
     with canvas(path, title, plot.note, height=1.8 + 0.62 * rows, rows=2) as every:
@@ -111,7 +120,7 @@ def draw_cost(plot: CostPlot, title: str, path: str | Path) -> None:
             drawn = each.barh(
                 range(rows),
                 [value or 0.0 for value in values],
-                color=[COLOURS[1 if bar.is_chosen else 0] for bar in plot.bars],
+                color=bar_colours(plot),
             )
             each.bar_label(drawn, [plain(usd(v)) for v in values], padding=3, fontsize=8)
             each.set_yticks(range(rows), [plain(bar.name) for bar in plot.bars])

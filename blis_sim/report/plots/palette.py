@@ -12,6 +12,7 @@ COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
     *("#e69f00", "#56b4e9", "#8c6bb1", "#8a8a8a"),
 )
+GREY = COLOURS[-1]
 _DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"), ("-.", "dashdot"))
 _MARKS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"))
 LIMIT = "#e5383b"
