@@ -42,8 +42,17 @@ def console(page: Path) -> list[tuple[str, str]]:
     return shown
 
 
+TUTORIALS = [page for page in PAGES if page.parent.name == "tutorials"]
 SHOWN = [(command, output) for page in PAGES for command, output in console(page)]
 BLIS = [(command, output) for command, output in SHOWN if command.startswith("blis ")]
+
+
+def quotes(page: Path) -> list[str]:
+    """Return the quoted paragraphs of a tutorial, each on one line."""
+    if page not in TUTORIALS:
+        return []
+    found = re.findall(r"^(?:> .*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [" ".join(line.removeprefix("> ") for line in text.splitlines()) for text in found]
 
 
 def typed(page: Path) -> list[str]:
@@ -88,12 +97,27 @@ def test_there_is_a_command_with_its_output() -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if typed(p)], ids=lambda page: page.stem)
 def test_commands_work_in_any_folder(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever a page tells to type can be typed, one after the other in one folder."""
+    """Whatever a page tells to type can be typed, one after the other in one folder.
+
+    What a tutorial quotes (``> ...``) is what they print.
+    """
     monkeypatch.chdir(tmp_path)
     for command in typed(page):
         assert main(shlex.split(command, comments=True)[1:]) == 0, command
+    printed = " ".join(capsys.readouterr().out.split())
+    for quoted in quotes(page):
+        assert quoted in printed
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_tutorials_quote_what_is_printed(page: Path) -> None:
+    """Else nothing of what they say is compared with it."""
+    assert quotes(page)
 
 
 def test_make_run_is_the_command_shown() -> None:

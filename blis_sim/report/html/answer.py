@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 SEPARATOR = " · "
 """Between facts on one line."""
 _MOST_NOTICES = 30
+_RATE = re.compile(r"(?<=arrivals) at [^;,]*/s")
+"""In the load in words."""
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -130,9 +133,11 @@ def question_of(study: Study, otherwise: str) -> str:
 
 
 def load_of(study: Study) -> str:
-    """Return the load in words where all points have the same one."""
+    """Return the load in words where all points have the same one, but for its rate."""
     done = (point.outcome for point in study.points if point.outcome is not None)
     loads = {outcome.load for outcome in done if outcome.load}
+    if len(loads) > 1:
+        loads = {_RATE.sub("", load, count=1) for load in loads}
     return loads.pop() if len(loads) == 1 else ""
 
 
