@@ -136,6 +136,7 @@ class Trial:
             "reason": self.reason,
             "excess": excess if math.isfinite(excess) else None,
             "reached": self.reached.words,
+            "scenario_sha256": "" if self.outcome is None else self.outcome.scenario_sha256,
             **rates,
         }
 

@@ -13,7 +13,13 @@ from blis_sim.capacity.slo import Limit
 from blis_sim.errors import ConfigError
 from blis_sim.metrics.records import RunData, TimeSeries
 from blis_sim.report.averaged import AveragedPoint, averaged_points
-from blis_sim.report.plots.cost_bars import CostBar, cost_bars, cost_plot, draw_cost
+from blis_sim.report.plots.cost_bars import (
+    CostBar,
+    bar_colours,
+    cost_bars,
+    cost_plot,
+    draw_cost,
+)
 from blis_sim.report.plots.distributions import (
     Mark,
     distribution_plot,
@@ -22,7 +28,7 @@ from blis_sim.report.plots.distributions import (
 )
 from blis_sim.report.plots.latency_curves import draw_latency, latency_plot
 from blis_sim.report.plots.over_time import draw_over_time, over_time_plot
-from blis_sim.report.plots.palette import style_of
+from blis_sim.report.plots.palette import COLOURS, style_of
 from blis_sim.report.plots.pareto import draw_pareto, is_beaten, pareto_plot
 from blis_sim.report.plots.series import Axis, figure_axis, lines_of, setting_axis
 from blis_sim.report.plots.trials import draw_trials, trials_plot
@@ -186,6 +192,9 @@ def test_costs_begin_with_the_cheapest() -> None:
     plot = cost_plot(bars)
     assert [bar.name for bar in plot.bars] == ["a", "b"]
     assert plot.note == "no price is known for 1 deployment"
+    blue, grey = COLOURS[0], COLOURS[-1]
+    assert bar_colours(plot) == [blue, grey]
+    assert bar_colours(cost_plot(bars[:1])) == [blue]
     assert cost_plot(bars[:2], most=1).note == "1 more are dearer and not drawn"
     every = points()
     made = cost_bars(every, every[3])

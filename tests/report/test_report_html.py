@@ -269,6 +269,23 @@ def test_the_answer_of_a_study_is_shown_as_it_is() -> None:
     assert page.tables[0].chosen == {1}
 
 
+def test_a_sweep_over_rates_names_its_load() -> None:
+    """Without the rate, which differs."""
+    points = [
+        make_point(
+            {"workload.request_rate": rate},
+            make_outcome(
+                rate=rate,
+                load=f"chatbot: 9 requests, poisson arrivals at {rate:g} "
+                "requests/s, 30 s; prompt 5 tokens",
+            ),
+        )
+        for rate in (2.0, 4.0)
+    ]
+    about = page_for(make_sweep(points=points)).about
+    assert "load: chatbot: 9 requests, poisson arrivals, 30 s; prompt 5 tokens" in about
+
+
 def test_a_sweep_without_an_answer_gets_one() -> None:
     """The cheapest that keeps all limits; where nothing does, so much is said."""
     page = page_for(make_sweep())
@@ -366,16 +383,25 @@ def test_a_study_says_how_well_its_figures_are_known() -> None:
 
 
 def test_a_search_has_the_figures_of_its_simulations() -> None:
-    """Of a highest rate those of the simulation nearest below it; and what was asked."""
+    """Of a highest rate those of the simulation it names; and what was asked."""
     trials: list[dict[str, Any]] = [
-        {"number": 0, "settings": {"engine.max_num_seqs": 32}, "value": 3.0, "rate": 3.0},
-        {"number": 1, "settings": {"engine.max_num_seqs": 64}, "value": 5.0, "rate": 5.0},
+        {
+            "number": number,
+            "settings": {"engine.max_num_seqs": seqs},
+            "value": rate + 1,
+            "scenario_sha256": f"{seqs} at {rate:g}",
+            "is_quick": number == 0,
+        }
+        for number, seqs, rate in ((0, 32, 2.0), (1, 64, 4.0))
     ]
-    trials[0]["is_quick"] = True
     points = [
         make_point(
             {"engine.max_num_seqs": seqs, "workload.request_rate": rate},
-            make_outcome(rate=rate, accuracy=f"extrapolated: {seqs} at {rate:g}"),
+            make_outcome(
+                rate=rate,
+                accuracy=f"extrapolated: {seqs} at {rate:g}",
+                scenario_sha256=f"{seqs} at {rate:g}",
+            ),
         )
         for seqs in (32, 64)
         for rate in (2.0, 4.0, 8.0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blis_sim.capacity.slo import slo_words
-from blis_sim.report.averaged import AveragedPoint, Estimate, averaged_points
+from blis_sim.report.averaged import averaged_points, figures_of
 from blis_sim.report.compare_names import short_model
 from blis_sim.report.html import charts
 from blis_sim.report.html.answer import (
@@ -39,14 +39,13 @@ from blis_sim.report.plots.trials import trials_plot
 from blis_sim.report.setting_words import GPU, MODEL, point_words
 
 if TYPE_CHECKING:
-    from blis_sim.capacity.study import Study
+    from blis_sim.capacity.study import Outcome, Study
 
 _MOST_ROWS = 1000
 _SHOWN = (
     *("p99_ttft_ms", "mean_tpot_ms", "p95_itl_ms", "mean_e2el_ms"),
     *("output_throughput_per_gpu", "usd_per_million_output_tokens"),
 )
-_A_LITTLE_MORE = 1.001
 _LESS_IS_BETTER = ("usd_", "_ms", "cost")
 
 
@@ -67,9 +66,10 @@ def tune_page(study: Study, place: str) -> Page:
     trials = records(answer.get("trials"))
     best = mapping(answer.get("best"))
     settings = mapping(best.get("settings"))
-    found = _point_of(best, points)
-    simulated = [_point_of(trial, points) for trial in trials[:_MOST_ROWS]]
-    figures = [{} if each is None else each.estimates for each in simulated]
+    outcomes = _outcomes(study)
+    found = _outcome_of(best, outcomes)
+    simulated = [_outcome_of(trial, outcomes) for trial in trials[:_MOST_ROWS]]
+    figures = [{} if each is None else figures_of(each) for each in simulated]
     table = _table(trials, best, objective, figures, [limit.metric for limit in limits])
     is_less_better = bool(answer.get("is_less_better", _is_cost(objective.key)))
     shown = (_chart(trials, objective, is_less_better=is_less_better), charts.pareto_chart(points))
@@ -118,18 +118,15 @@ def _each_limit(scenario: Mapping[str, Any]) -> list[str]:
     return [f"a request is good within {', '.join(told)}"] if told else []
 
 
-def _point_of(trial: Mapping[str, Any], points: Sequence[AveragedPoint]) -> AveragedPoint | None:
-    """Return the simulation of a trial; of a search for a rate the one nearest below the rate."""
-    settings, rate = mapping(trial.get("settings")), as_float(trial.get("rate"))
-    own = [
-        point
-        for point in points
-        if point.is_done and all(point.labels.get(k) == v for k, v in settings.items())
-    ]
-    if rate is not None:
-        own = [point for point in own if (point.request_rate or 0.0) <= rate * _A_LITTLE_MORE]
-        own.sort(key=lambda point: point.request_rate or 0.0)
-    return own[-1] if own and settings else None
+def _outcomes(study: Study) -> dict[str, Outcome]:
+    """Return what was simulated, by the hash of its scenario."""
+    done = (point.outcome for point in study.points if point.outcome is not None)
+    return {each.scenario_sha256: each for each in done if each.is_done}
+
+
+def _outcome_of(trial: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """Return the simulation that the figures of a trial are from; None = it has none."""
+    return outcomes.get(str(trial.get("scenario_sha256")))
 
 
 def _sentence(trials: list[Mapping[str, Any]], best: Mapping[str, Any], what: Named) -> str:
@@ -181,7 +178,7 @@ def _table(
     trials: list[Mapping[str, Any]],
     best: Mapping[str, Any],
     what: Named,
-    figures: Sequence[Mapping[str, Estimate]],
+    figures: Sequence[Mapping[str, float]],
     limited: Sequence[str],
 ) -> Table | None:
     """Return a row for each trial; ``figures`` are those of its simulation."""
