@@ -244,10 +244,17 @@ def _figures(row: SweepRow) -> Iterable[str]:
 
 
 def words_of(labels: Mapping[str, Label]) -> str:
-    """Return what sets a row apart in words: ``hardware=H100, request_rate=8``."""
+    """Return what sets a row apart in words: ``hardware=H100, request_rate=8``.
+
+    Settings that have the same last name are called by their paths.
+    """
     if not labels:
         return "the scenario"
-    return ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in labels.items())
+    last = [path.rpartition(".")[2] for path in labels]
+    names = [
+        path if last.count(name) > 1 else name for path, name in zip(labels, last, strict=True)
+    ]
+    return ", ".join(f"{name}={value}" for name, value in zip(names, labels.values(), strict=True))
 
 
 def sweep(

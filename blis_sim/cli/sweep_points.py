@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -100,7 +101,11 @@ def _load(path: Path, where: str) -> Any:
     from blis_sim.catalog.locate import locate
 
     try:
-        return yaml.safe_load(locate(path).path.read_text(encoding="utf-8"))
+        text = locate(path).path.read_text(encoding="utf-8-sig")
+        try:
+            return json.loads(text)  # not all of it is YAML: tabs
+        except ValueError:
+            return yaml.safe_load(text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"{where} must be a readable file; got {path}: {reason}") from None
@@ -138,16 +143,25 @@ def _record(name: str, values: Mapping[str, Any], where: str) -> Record:
             settable = [word for word, each in known.items() if each.path or each.apply]
             raise ConfigError(unknown_name(f"{where}: flag", str(key), settable))
         typed += _typed(flag, word, value, where)
-        labels[flag.path or word] = (
-            value if isinstance(value, str | int | float | bool) else str(value)
-        )
+        labels[flag.path or word] = _label(flag, word, value)
     if name:
         labels = {_NAME_KEYS[-1].lstrip("_"): name}
     return Record(labels, tuple(typed))
 
 
+def _label(flag: Flag, word: str, value: Any) -> Label:
+    """Return how to call a value: that of the setting, where a flag switches it off."""
+    if flag.is_switch and _spelling(word) in flag.off_names:
+        return not value
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _spelling(word: str) -> str:
+    return f"--{word.replace('_', '-')}"
+
+
 def _typed(flag: Flag, word: str, value: Any, where: str) -> Iterator[Typed]:
-    spelling = f"--{word.replace('_', '-')}"
+    spelling = _spelling(word)
     if not flag.is_switch:
         if value is None or isinstance(value, bool):
             raise ConfigError(f"{where}: {word} must have a value; got {value}")
@@ -199,13 +213,28 @@ def sweep_points(
     check_number(num_pairs * num_each)
     points: list[Point] = []
     notices: dict[str, None] = {}
+    called: set[frozenset[tuple[str, Label]]] = set()
     for serve, bench in product(*records):
         one = copy.deepcopy(settings)
         one.apply([*typed, *serve.typed, *bench.typed])
         labels = _joined(serve.labels, bench.labels)
+        _check_new(labels, called)
         points += grid_points(one.draft, axes, num_replications=num_replications, labels=labels)
         notices |= dict.fromkeys(one.notices)
     return points, list(notices)
+
+
+def _check_new(labels: Mapping[str, Label], called: set[frozenset[tuple[str, Label]]]) -> None:
+    """Check that records are told apart: those with the same labels would be one row."""
+    from blis_sim.capacity.sweep import words_of
+
+    before = len(called)
+    called.add(frozenset(labels.items()))
+    if len(called) == before:
+        raise ConfigError(
+            f"records must differ; got two that are called {words_of(labels)}; leave one out, or "
+            "name them with _benchmark_name"
+        )
 
 
 def _joined(serve: Mapping[str, Label], bench: Mapping[str, Label]) -> dict[str, Label]:

@@ -180,17 +180,65 @@ def test_named_records_of_both_files(capsys: Capture) -> None:
 
 def test_switches_of_records(capsys: Capture) -> None:
     """True switches on, false off, and --no-... the other way round."""
-    records = [
-        {"enable_prefix_caching": True},
-        {"enable_prefix_caching": False},
-        {"no_enable_prefix_caching": True},
-        {"no-enable-prefix-caching": False},
-    ]
+    records = {
+        "1": {"enable_prefix_caching": True},
+        "2": {"enable_prefix_caching": False},
+        "3": {"no_enable_prefix_caching": True},
+        "4": {"no-enable-prefix-caching": False},
+    }
     file = write("p.yaml", records)
     assert main(["sweep", *SHORT, "--serve-params", file, "--store", "a.db", "--quiet"]) == 0
     with ResultStore(Path("a.db"), is_read_only=True) as store:
         scenarios = [point.scenario["engine"] for point in store.study().points]
     assert [each["enable_prefix_caching"] for each in scenarios] == [True, False, False, True]
+
+
+def test_a_switch_is_called_by_what_it_makes_of_its_setting() -> None:
+    """Else what is on and what is off would be runs of the same row."""
+    file = write("p.yaml", [{"enable_prefix_caching": True}, {"no_enable_prefix_caching": True}])
+    found = [record.labels for record in read_records(file, "--serve-params")]
+    path = "engine.enable_prefix_caching"
+    assert found == [{path: True}, {path: False}]
+
+
+@pytest.mark.parametrize(
+    ("serve", "bench", "called"),
+    [
+        (
+            [
+                {"_benchmark_name": "a", "max_num_seqs": 4},
+                {"_benchmark_name": "a", "max_num_seqs": 8},
+            ],
+            [{}],
+            "name=a",
+        ),
+        ([{"max_num_seqs": 4, "tp": 2}, {"tp": 2, "max-num-seqs": 4}], [{}], "tensor_parallel"),
+        ([{}, {"_benchmark_name": "a"}], [{"_benchmark_name": "a"}, {}], "name=a"),
+        ([{}, {}], [{}], "the scenario"),
+    ],
+)
+def test_records_that_cannot_be_told_apart(
+    serve: Any, bench: Any, called: str, capsys: Capture
+) -> None:
+    """They would be runs of one row, and its figures means of different settings."""
+    files = ["--serve-params", write("s.json", serve), "--bench-params", write("b.json", bench)]
+    line = refusal(capsys, "sweep", *SHORT, *files)
+    assert line.startswith("records must differ; got two that are called ")
+    assert called in line
+
+
+def test_json_as_other_tools_write_it(capsys: Capture) -> None:
+    """Tabs, a byte order mark, and a rate without end are no YAML."""
+    text = (
+        '\ufeff[\n\t{"request_rate": Infinity, "random_input_len": 64,\t"random_output_len": 8}\n]'
+    )
+    Path("b.json").write_text(text)
+    (point,) = swept(capsys, "--bench-params", "b.json")
+    assert point["labels"]["workload.request_rate"] == "inf"
+    assert point["request_rate"] == "inf"
+    assert main(["sweep", "--bench-params", "b.json", "--dry-run"]) == 0
+    words = "request_rate=inf, workload.prompt.mean=64, workload.output.mean=8"
+    assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
