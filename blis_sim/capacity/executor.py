@@ -1,13 +1,11 @@
 """Many simulations at once: on this machine, or on a cluster the user has.
 
-joblib does the work: loky on one machine, Dask or Ray where ``--backend`` names their
-scheduler. Results are stored as they come in, by this process alone.
+joblib's loky does the work on one machine; a Dask or Ray cluster does where ``--backend`` names
+its scheduler. Results are stored as they come in, by this process alone.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
 import os
 import signal
 import threading
@@ -17,18 +15,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
+from blis_sim.capacity.clusters import (
+    dask_answers,
+    import_extra,
+    ray_answers,
+)
 from blis_sim.capacity.point_key import PointKeys
 from blis_sim.capacity.store import ResultStore
-from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
-from blis_sim.errors import BlisError, ConfigError, MissingExtraError, SimulationError
-from blis_sim.metrics.plain import to_plain
+from blis_sim.capacity.study import Outcome, Point, worker_died
+from blis_sim.errors import BlisError, ConfigError, SimulationError
 
 OnOutcome = Callable[[int, Outcome, bool], None]
 """Number of the point, its outcome, whether it was in the store."""
-CONNECT_S = 10
-"""How long the scheduler of a cluster may take to answer."""
 _LOCAL = "loky"
 _MOST_DEATHS = 2
 """Deaths of workers after which few points are simulated at a time: one more, and each of
@@ -74,17 +73,10 @@ def parse_backend(text: str, num_jobs: int, where: str = "--backend") -> Backend
             f"got {text!r}"
         )
     if kind == "dask":
-        _import("distributed", "dask")
+        import_extra("distributed", "dask")
     elif kind == "ray":
-        _import("ray", "ray")
+        import_extra("ray", "ray")
     return Backend(kind, address, num_jobs)
-
-
-def _import(package: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise MissingExtraError(package, extra, f"--backend {extra}://") from None
 
 
 class Executor:
@@ -179,42 +171,37 @@ class Executor:
                     yield key, outcome
             except _worker_deaths():
                 self.num_deaths += 1
-                yield (
-                    key,
-                    Outcome(
-                        status=OutcomeStatus.FAILED,
-                        reason="the worker that simulated it died (killed, or out of memory?); "
-                        "run the same command again to try once more, with fewer --jobs",
-                        seed=point.scenario.seed,
-                        request_rate=to_plain(point.scenario.workload.request_rate),
-                        deployment={
-                            "model": point.scenario.model,
-                            "gpu": point.scenario.hardware,
-                            "tensor_parallel_size": point.scenario.engine.tensor_parallel_size,
-                        },
-                    ),
-                )
+                yield key, worker_died(point)
 
     def _in_parallel(self, points: dict[str, Point]) -> Iterator[tuple[str, Outcome]]:
-        import joblib
-
         backend, tasks = self._backend, list(points.items())
-        with _explained(backend), _connected(backend) as options:
-            # At least two jobs: with one, joblib would work in this process.
-            jobs = max(2, min(backend.num_jobs, len(points))) if backend.kind == _LOCAL else -1
-            with joblib.parallel_config(n_jobs=jobs, **options):
-                # Single points: what takes long must not wait behind others, and what is
-                # finished not for others. Loky's own queue holds 2 per job: what waits
-                # elsewhere it cannot take back.
-                parallel = joblib.Parallel(
-                    return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs"
-                )
-                parent = os.getpid() if backend.kind == _LOCAL else None
-                with _no_interrupts():
-                    answers = parallel(
-                        joblib.delayed(_answer_to)(parent, key, point) for key, point in tasks
-                    )
-                yield from answers
+        with _explained(backend):
+            if backend.kind == "ray":
+                yield from ray_answers(backend.address, tasks)
+            elif backend.kind == "dask":
+                yield from dask_answers(backend.address, tasks)
+            else:
+                # At least two jobs: with one, joblib would work in this process.
+                yield from _loky_answers(tasks, max(2, min(backend.num_jobs, len(points))))
+
+
+def _loky_answers(
+    tasks: Sequence[tuple[str, Point]], num_jobs: int
+) -> Iterator[tuple[str, Outcome]]:
+    import joblib
+
+    parent = os.getpid()
+    with joblib.parallel_config(_LOCAL, n_jobs=num_jobs):
+        # Single points: what takes long must not wait behind others, and what is finished not
+        # for others. Loky's own queue holds 2 per job: what waits elsewhere it cannot take back.
+        parallel = joblib.Parallel(
+            return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs"
+        )
+        with _no_interrupts():
+            answers = parallel(
+                joblib.delayed(_answer_here)(parent, key, point) for key, point in tasks
+            )
+        yield from answers
 
 
 @contextmanager
@@ -230,10 +217,9 @@ def _no_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _answer_to(parent: int | None, key: str, point: Point) -> tuple[str, Outcome]:
-    """Answer in a worker; one of this machine does not outlive its parent."""
-    if parent is not None:
-        _end_without(parent)
+def _answer_here(parent: int, key: str, point: Point) -> tuple[str, Outcome]:
+    """Answer in a worker of this machine, which does not outlive its parent."""
+    _end_without(parent)
     return _answer(key, point)
 
 
@@ -276,61 +262,10 @@ def _explained(backend: Backend) -> Iterator[None]:
         if backend.kind == _LOCAL:
             raise
         raise SimulationError(
-            f"the {backend.kind} cluster must stay up, with blis-sim installed on its workers; "
+            f"the {backend.kind} cluster must stay up, with blis-sim installed on all of it; "
             f"got {type(error).__name__}: {error}; what is stored is kept: mend that and run the "
             "same command again"
         ) from error
-
-
-@contextmanager
-def _connected(backend: Backend) -> Iterator[dict[str, Any]]:
-    """Give joblib's options for a backend; a connection lasts as long as the context."""
-    if backend.kind == "dask":
-        distributed = _import("distributed", "dask")
-        try:
-            client = distributed.Client(backend.address or None, timeout=CONNECT_S)
-        except (OSError, ValueError) as error:
-            raise ConfigError(_unreachable(backend, error)) from None
-        with _silent("distributed", "distributed.client"), client:
-            yield {"backend": "dask"}
-    elif backend.kind == "ray":
-        ray = _import("ray", "ray")
-        from ray.util.joblib import register_ray  # type: ignore[import-not-found, unused-ignore]
-
-        register_ray()
-        if not ray.is_initialized():
-            try:
-                ray.init(
-                    address=f"ray://{backend.address}" if backend.address else None,
-                    logging_level=logging.ERROR,
-                )
-            except (OSError, ConnectionError, ValueError) as error:
-                raise ConfigError(_unreachable(backend, error)) from None
-        yield {"backend": "ray"}
-    else:
-        yield {"backend": _LOCAL}
-
-
-@contextmanager
-def _silent(*names: str) -> Iterator[None]:
-    """Keep a package from logging what is raised as an error, too."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-def _unreachable(backend: Backend, error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return (
-        f"--backend must be a scheduler that answers; got {backend.kind}://{backend.address}: "
-        f"{reason}; start it, or leave --backend out"
-    )
 
 
 def default_jobs() -> int:

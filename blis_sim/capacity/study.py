@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from blis_sim.metrics.plain import to_plain
+
 if TYPE_CHECKING:
     from blis_sim.capacity.slo import Limit
     from blis_sim.config.scenario import Scenario
@@ -149,6 +151,30 @@ class Outcome:
         """Return what `to_json_dict` was made of; what other versions add is left out."""
         known = {name: values[name] for name in cls.__slots__ if name in values}
         return cls(**(known | {"status": OutcomeStatus(values["status"])}))
+
+
+def worker_died(point: Point) -> Outcome:
+    """Return what became of a point whose workers died time and again."""
+    return Outcome(
+        status=OutcomeStatus.FAILED,
+        reason="the worker that simulated it died (killed, or out of memory?); run the same "
+        "command again to try once more, with fewer --jobs",
+        **asked_of(point),
+    )
+
+
+def asked_of(point: Point) -> dict[str, Any]:
+    """Return what is known of a point before it is simulated: parts of its `Outcome`."""
+    scenario = point.scenario
+    return {
+        "deployment": {
+            "model": scenario.model,
+            "gpu": scenario.hardware,
+            "tensor_parallel_size": scenario.engine.tensor_parallel_size,
+        },
+        "seed": scenario.seed,
+        "request_rate": to_plain(scenario.workload.request_rate),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

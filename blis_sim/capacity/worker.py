@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from blis_sim import api
 from blis_sim.capacity.checks import check_limits, is_saturated
-from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
+from blis_sim.capacity.study import Outcome, OutcomeStatus, Point, asked_of
 from blis_sim.errors import CatalogError, ConfigError, InvariantError, SimulationError, TraceError
 from blis_sim.metrics.definitions import LATENCIES
 from blis_sim.metrics.metric import Group
@@ -41,7 +41,7 @@ def simulate_point(point: Point) -> Outcome:
         outcome = _simulated(point)
     except (ConfigError, CatalogError, SimulationError) as error:
         reason = " ".join(str(error).split())
-        outcome = Outcome(status=OutcomeStatus.INFEASIBLE, reason=reason, **_asked(point))
+        outcome = Outcome(status=OutcomeStatus.INFEASIBLE, reason=reason, **asked_of(point))
     except TraceError:
         raise
     except InvariantError as error:
@@ -54,21 +54,7 @@ def simulate_point(point: Point) -> Outcome:
 
 
 def _failed(point: Point, reason: str) -> Outcome:
-    return Outcome(status=OutcomeStatus.FAILED, reason=" ".join(reason.split()), **_asked(point))
-
-
-def _asked(point: Point) -> dict[str, Any]:
-    """Return what is known of a point before it is simulated."""
-    scenario = point.scenario
-    return {
-        "deployment": {
-            "model": scenario.model,
-            "gpu": scenario.hardware,
-            "tensor_parallel_size": scenario.engine.tensor_parallel_size,
-        },
-        "seed": scenario.seed,
-        "request_rate": to_plain(scenario.workload.request_rate),
-    }
+    return Outcome(status=OutcomeStatus.FAILED, reason=" ".join(reason.split()), **asked_of(point))
 
 
 def _simulated(point: Point) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from blis_sim.capacity import clusters
 from blis_sim.capacity import executor as executor_module
+from blis_sim.capacity.clusters import answer_there
+from blis_sim.capacity.code_version import code_version
 from blis_sim.capacity.executor import Backend, Executor, parse_backend
 from blis_sim.capacity.store import ResultStore
 from blis_sim.capacity.study import Outcome, OutcomeStatus, Point
+from blis_sim.catalog.paths import configs_dir
 from blis_sim.config.loading import load_scenario
 from blis_sim.errors import ConfigError, MissingExtraError, SimulationError, TraceError
 
@@ -209,7 +214,7 @@ def test_dask_gives_the_same_bytes(expected: list[str]) -> None:
 @needs_dask
 def test_a_dask_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, and no long wait."""
-    monkeypatch.setattr(executor_module, "CONNECT_S", 1)
+    monkeypatch.setattr(clusters, "CONNECT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     message = (
@@ -230,6 +235,61 @@ def test_a_cluster_that_is_lost() -> None:
         raise RuntimeError("gone")
     with pytest.raises(TraceError, match="x"), executor_module._explained(Backend("dask")):
         raise TraceError("x")
+
+
+def test_an_answer_of_other_code_is_none() -> None:
+    """It would be stored as one of this code."""
+    (point,) = make_points(1)
+    key = executor_module.PointKeys().key(point)
+    assert answer_there(code_version(), key, point)[1].status is OutcomeStatus.DONE
+    message = r"^--backend must have the same blis-sim, .*; got .* on a worker on .*, here 0\.0\+1"
+    with pytest.raises(ConfigError, match=message):
+        answer_there("0.0+1", key, point)
+
+
+@needs_dask
+def test_files_that_a_worker_does_not_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said, and not stored as if the point could not be simulated."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, processes=True, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        monkeypatch.chdir(tmp_path)  # the worker stays where it was
+        write_trace(Path("a.csv"))
+        shutil.copytree(configs_dir() / "models" / "llama-3.1-8b-instruct", "mine")
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        message = r"^--backend must have workers that find the files .*; got others by a worker on"
+        for settings in ({"model": "./mine"}, {"workload": {"trace": "a.csv"}}):
+            with pytest.raises(ConfigError, match=message):
+                simulated([Point(load_scenario(settings))], parse_backend(address, 1))
+
+
+@needs_dask
+def test_a_point_that_kills_dask_workers_fails_alone() -> None:
+    """It is a row with a reason, also where the cluster has a single processor."""
+    import dask
+    from distributed import LocalCluster
+
+    quick, deadly = make_points(3), make_point(9, workload={"num_requests": 40_000})
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        ResultStore(None) as store,
+    ):
+        (worker,) = cluster.workers.values()
+
+        def kill(number: int, outcome: Outcome, is_stored: bool) -> None:
+            if outcome.is_done and len(store.finished(executor.keys(quick))) == len(quick):
+                os.kill(worker.pid, signal.SIGKILL)
+
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        executor = Executor(store, parse_backend(address, 1), kill)
+        outcomes = executor.run([*quick, deadly])
+    assert [outcome.status.value for outcome in outcomes] == [*["done"] * 3, "failed"]
+    assert outcomes[-1].reason.startswith("the worker that simulated it died (killed, or out")
 
 
 @pytest.mark.parametrize("package", ["distributed", "ray"])
