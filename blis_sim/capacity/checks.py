@@ -8,7 +8,7 @@ independent requests the sample is worth (its size over the design effect). A ru
 has few beyond the limit, and these scatter little: so the design effect counts at least as much
 as that of the times themselves, by which the means of the slices scatter more than those of
 independent requests would. Of a mean the scatter at the limit counts: near saturation it grows
-with the square of the mean.
+with the square of the mean, up to a limit so far away that a looser one would look less sure.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _MANY = 0.03
 """A queue in which more than this share of all arrivals wait at the end grew without end."""
 _NEAR, _FAR = 0.5, 6.0
 """Where no request took half of the limit, the limit is kept with at least this margin."""
+_MOST_GROWTH = 5.0
+"""Ratio of a limit to a mean from which on the scatter at the limit grows no more."""
 _ENOUGH_SLICES = 5
 """Slices from which on their scatter says something."""
 
@@ -173,9 +175,13 @@ def _check_of(
     effect = _design_effect([_times(_measured(run, window, chosen), tag) for chosen in slices])
     if limit.rank is None:
         pairs = [(int(one.sum()) - _num_good(run, window, one), int(one.sum())) for one in slices]
-        return _share_check(
+        check = _share_check(
             limit, 1 - limit.value, pairs, value_of_share=True, design_effect=effect
         )
+        slo = {name: _NEAR * most for name, most in (window.context.slo or {}).items() if most}
+        halved = Measured(run, slo=slo, chosen=np.logical_or.reduce(slices))
+        is_far = halved.num_good == check.sample >= 1 / max(1 - limit.value, 1e-9)
+        return replace(check, margin=max(check.margin, _FAR)) if is_far else check
     pairs = list(_requests_beyond(run, window, slices, limit))
     check = _share_check(limit, 1 - limit.rank / 100, pairs, value=value, design_effect=effect)
     is_enough = check.sample >= 1 / (1 - limit.rank / 100)
@@ -306,9 +312,10 @@ def _mean_check(
     used = sizes.size / max(sizes.size - 1, 1)
     scatter = used * float(np.square(sums - mean_us * sizes).sum())
     error_ms = math.sqrt(scatter) / total / US_PER_MS
-    margin_ms = limit.value - mean_us / US_PER_MS
-    at_limit_ms = error_ms * max(limit.value * US_PER_MS / mean_us, 1.0) ** 2 if mean_us else 0.0
-    margin = margin_ms / at_limit_ms if at_limit_ms else math.copysign(math.inf, margin_ms)
+    mean_ms = mean_us / US_PER_MS
+    margin = _mean_margin(mean_ms, error_ms, limit.value)
+    if limit.value > 2 * mean_ms:  # what is kept surely is kept as surely with a looser limit
+        margin = max(margin, _mean_margin(mean_ms, error_ms, 2 * mean_ms))
     return LimitCheck(
         metric=limit.metric,
         limit=limit.value,
@@ -317,6 +324,13 @@ def _mean_check(
         standard_error=error_ms,
         sample=int(total),
     )
+
+
+def _mean_margin(mean_ms: float, error_ms: float, limit_ms: float) -> float:
+    growth = min(max(limit_ms / mean_ms, 1.0), _MOST_GROWTH) if mean_ms else 0.0
+    at_limit_ms = error_ms * growth**2
+    margin_ms = limit_ms - mean_ms
+    return margin_ms / at_limit_ms if at_limit_ms else math.copysign(math.inf, margin_ms)
 
 
 def _no_data(limit: Limit) -> LimitCheck:

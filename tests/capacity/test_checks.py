@@ -194,6 +194,31 @@ def test_goodput_is_a_share_of_requests() -> None:
     assert check(even(1000, [10.0]), "goodput:100%", **context).margin >= 0
 
 
+def test_goodput_that_nobody_comes_near_to_missing() -> None:
+    """Slices that differ much tell little of a share; where all are within half it is kept."""
+    size = NUM_SLICES * 50
+    ttft_us = np.where(np.arange(size) // 50 % 2, 3_000, 1_000)
+    run = run_of(np.arange(size) * SLICE_US // 50, ttft_us)
+    margins = [
+        check(run, "goodput:98%", slo={"ttft_ms": most}).margin for most in (1.5, 5.9, 6.1, 60.0)
+    ]
+    assert margins[0] < -2 < 0 < margins[1] < 2.3
+    assert margins[2:] == [6, 6]
+    few = run_of(np.arange(20) * SLICE_US, [1_000] * 20)
+    assert check(few, "goodput:98%", slo={"ttft_ms": 60.0}).margin < 6
+
+
+def test_a_looser_limit_on_a_mean_is_kept_more_surely() -> None:
+    """However far away it is; five times the mean and more is no longer a matter of chance."""
+    size = NUM_SLICES * 50
+    ttft_us = np.where(np.arange(size) // 50 % 2, 3_000, 1_000)
+    run = run_of(np.arange(size) * SLICE_US // 50, ttft_us)
+    limits = (2.5, 3, 5, 9, 10, 11, 50, 1e3, 1e6)
+    margins = [check(run, f"mean_ttft_ms:{limit:.9g}").margin for limit in limits]
+    assert margins == sorted(margins)
+    assert margins[-1] > 1000
+
+
 @pytest.mark.parametrize(
     "slo", ["p99_ttft_ms:5", "mean_ttft_ms:5", "p99_itl_ms:5", "mean_itl_ms:5"]
 )
