@@ -21,12 +21,23 @@ _BUSY = 0.5
 """Share of seats, on average, from which on they count as used up where all were at times."""
 
 
-def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: float) -> str:
+_MOSTLY = 0.5
+"""Share of the p99 of TTFT from which on it is waiting in the queue."""
+
+
+def what_runs_out(
+    deployed: Deployed,
+    metrics: Mapping[str, Any],
+    mean_context: float,
+    *,
+    is_late: bool = False,
+) -> str:
     """Return what an engine lacks.
 
     ``KV memory`` where blocks were used up or requests preempted; ``max_num_seqs 256`` where all
-    seats were taken at times, and half of them on average; else what the kernels of the mean step
-    take most of their time for: ``compute``, ``bandwidth`` of the memory, or ``interconnect``.
+    seats were taken at times, and half of them on average, or those who come late waited for a
+    seat most of their time; else what the kernels of the mean step take most of their time for:
+    ``compute``, ``bandwidth`` of the memory, or ``interconnect``.
     Times are those of the latency model where it knows kernels, and their bounds (max of FLOPs /
     peak and bytes / bandwidth, messages over the links) elsewhere.
 
@@ -38,13 +49,17 @@ def what_runs_out(deployed: Deployed, metrics: Mapping[str, Any], mean_context: 
         Summary of a run at that load.
     mean_context : float
         Tokens in the cache of a running request, on average.
+    is_late : bool
+        Whether a limit is missed in which waiting counts: one on TTFT, E2E or goodput.
     """
     is_full = (metrics.get("kv_usage_peak_frac") or 0) > _FULL
     if is_full or (metrics.get("num_preemptions") or 0) > 0:
         return "KV memory"
     seats = deployed.engine.scheduler.max_num_seqs
     running = (metrics.get("mean_running_requests") or 0) / (metrics.get("mean_instances") or 1)
-    if running > _BUSY * seats and (metrics.get("peak_running_requests") or 0) >= seats:
+    wait_ms, first_ms = (metrics.get(f"p99_{what}_ms") or 0 for what in ("queue", "ttft"))
+    is_short = running > _BUSY * seats or (is_late and wait_ms > _MOSTLY * first_ms)
+    if is_short and (metrics.get("peak_running_requests") or 0) >= seats:
         return f"max_num_seqs {seats}"
     requests = max(1, round(metrics.get("mean_batch_requests") or 1))
     new = round((metrics.get("mean_batch_tokens") or requests) - requests)

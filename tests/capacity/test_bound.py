@@ -49,6 +49,19 @@ def test_seats_that_are_taken() -> None:
     assert what_runs_out(engine, half, 300) == "bandwidth"
 
 
+def test_seats_that_the_late_ones_waited_for() -> None:
+    """Where waiting counts, they need not be taken half of the time."""
+    engine = deployed(engine={"max_num_seqs": 16})
+    late = {"p99_queue_ms": 754.0, "p99_ttft_ms": 774.0}
+    full = metrics(5, peak_running_requests=16, **late)
+    assert what_runs_out(engine, full, 300, is_late=True) == "max_num_seqs 16"
+    assert what_runs_out(engine, full, 300) == "bandwidth"
+    free = metrics(5, peak_running_requests=15, **late)
+    assert what_runs_out(engine, free, 300, is_late=True) == "bandwidth"
+    quick = metrics(5, peak_running_requests=16, p99_queue_ms=10.0, p99_ttft_ms=774.0)
+    assert what_runs_out(engine, quick, 300, is_late=True) == "bandwidth"
+
+
 @pytest.mark.parametrize("latency", [{}, V1], ids=["kernels", "bounds"])
 @pytest.mark.parametrize(
     ("requests", "new", "expected"),
