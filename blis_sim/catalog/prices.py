@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,20 @@ def load_prices(file: Path | None = None) -> tuple[Price, ...]:
     gpus = list_gpus()
     named = {same_gpu_key(price.gpu, gpus) for price in given}
     return given + tuple(p for p in shipped if same_gpu_key(p.gpu, gpus) not in named)
+
+
+def unknown_gpus(file: Path, others: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the GPUs of a price file that are neither in the catalog nor among others.
+
+    Raises
+    ------
+    CatalogError
+        As `load_prices` does.
+    """
+    gpus = list_gpus()
+    keys = {same_gpu_key(name, gpus) for name in (*(gpu.name for gpu in gpus), *others)}
+    named = dict.fromkeys(price.gpu for price in _read(file))
+    return tuple(name for name in named if same_gpu_key(name, gpus) not in keys)
 
 
 def _read(path: Path) -> tuple[Price, ...]:
