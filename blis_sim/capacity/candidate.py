@@ -221,6 +221,10 @@ class Verification:
         Replicas simulated last, and those the plan began with.
     num_requests : int
         Simulated.
+    duration_s : float
+        In which they arrive.
+    is_short : bool
+        Whether that is too short to be the steady state.
     values : mapping of str to float or None
         Of each limited metric.
     limits : sequence of Limit
@@ -237,6 +241,8 @@ class Verification:
     values: Mapping[str, float | None]
     limits: Sequence[Limit]
     verdict: Verdict
+    duration_s: float = 0.0
+    is_short: bool = False
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def words(self) -> str:
@@ -249,11 +255,10 @@ class Verification:
         more = ""
         if self.num_replicas != self.num_planned:
             more = f" ({self.num_planned} replicas missed a limit)"
-        kept = {
-            Verdict.KEPT: "kept",
-            Verdict.UNCLEAR: "within chance of the limit",
-            Verdict.MISSED: "MISSED",
-        }
+        if self.is_short:
+            more += f", for {self.duration_s:.3g} s only"
+        unclear = "too short to tell" if self.is_short else "within chance of the limit"
+        kept = {Verdict.KEPT: "kept", Verdict.UNCLEAR: unclear, Verdict.MISSED: "MISSED"}
         return f"simulated as a whole{more}: {', '.join(parts)}, {kept[self.verdict]}"
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -263,6 +268,8 @@ class Verification:
             "replicas": self.num_replicas,
             "replicas_planned": self.num_planned,
             "num_requests": self.num_requests,
+            "duration_s": self.duration_s,
+            "is_short": self.is_short,
             "values": dict(self.values),
             "verdict": self.verdict.value,
             "metrics": dict(self.metrics),

@@ -6,6 +6,7 @@ replicas carry the target follows, and the cheapest plan is simulated once as a 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from blis_sim.capacity.bound import what_runs_out
 from blis_sim.capacity.candidate import CandidatePlan, PlanCandidate, Verification
 from blis_sim.capacity.executor import Backend, Executor, OnOutcome
-from blis_sim.capacity.plan_load import check_scenario
+from blis_sim.capacity.plan_load import PlanLoad, check_scenario
 from blis_sim.capacity.ranking import ranked
 from blis_sim.capacity.rate_probe import CandidateSearch, verdict_of
 from blis_sim.capacity.search import SURE, Probe, Verdict
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 _MOST_TRIES = 4
 _MORE_REPLICAS = 0.05
 """Share of the replicas that a cluster which misses a limit gets more, at least one."""
-_LONGEST_VERIFICATION = 60_000
-"""Requests of the verification at most."""
+_LONGEST_VERIFICATION, _LONGEST_STEADY = 60_000, 120_000
+"""Requests of the verification at most, and where it takes more to last long enough."""
+_LONG_ENOUGH = 0.5
+"""Part of the time that a probe lasts which a verification must last to be one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +135,12 @@ class Plan:
         if best is None:
             return f"{name}: no candidate was found to keep {slo_words(self.limits)} at any rate."
         where = best.candidate.words()
+        is_bound = best.found is not None and best.found.at_upper is not None
+        binds = f"{best.binds} binds first" if is_bound else "no limit was reached"
         if self.target_rate is None or best.num_replicas is None:
             return (
                 f"{name}: {where} carries {best.rate:.3g} {self.unit}/s within "
-                f"{slo_words(self.limits)} ({best.binds} binds first)."
+                f"{slo_words(self.limits)} ({binds})."
             )
         cost = "price not known"
         if best.usd_per_hour is not None:
@@ -147,9 +152,7 @@ class Plan:
         return (
             f"{name} at {self.target_rate:g} {self.unit}/s: {best.num_replicas} x {where} "
             f"({best.num_gpus} GPU{'s' * (best.num_gpus != 1)}, {cost}) with {headroom:.0f} % "
-            f"headroom; {best.binds} binds first"
-            + (f"; {checked.words()}" if checked is not None else "")
-            + "."
+            f"headroom; {binds}" + (f"; {checked.words()}" if checked is not None else "") + "."
         )
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -242,7 +245,7 @@ class Planner:
             check_scenario(candidate.scenario)
             self._check_goodput(candidate.scenario)
         name = f"plan for {slo_words(self.limits)}" + (
-            "" if target_rate is None else f" at {target_rate:g} requests/s"
+            "" if target_rate is None else f" at {target_rate:g}/s"
         )
         question = {
             "limits": [{"metric": each.metric, "value": each.value} for each in self.limits],
@@ -256,11 +259,11 @@ class Planner:
         self._check_any(searches)
         self._search(searches)
         plans = [_planned(search, target_rate, self.limits) for search in searches]
-        load = next(search.load for search in searches if search.load.words)
+        load = next((search.load for search in searches if search.load.words), PlanLoad(words=""))
         plan = Plan(
             limits=self.limits,
             target_rate=target_rate,
-            load=load.words,
+            load=load.words + _part(load, searches),
             unit=load.unit,
             candidates=tuple(ranked(plans)),
             num_pruned=sum(search.is_pruned for search in searches),
@@ -349,12 +352,13 @@ class Planner:
         assert winner.num_replicas is not None
         planned = number = winner.num_replicas
         for _ in range(_MOST_TRIES):
-            wanted = max(
-                4 * search.least_requests,
-                search.least_requests * number,
-                target_rate * search.least_duration_s,
+            wanted = min(
+                max(4 * search.least_requests, search.least_requests * number),
+                _LONGEST_VERIFICATION,
             )
-            num_requests = min(math.ceil(wanted), _LONGEST_VERIFICATION, search.load.available)
+            steady = target_rate * search.least_duration_s
+            most = min(math.ceil(_LONGEST_STEADY / search.load.rounds), search.load.available)
+            num_requests = min(max(wanted, math.ceil(steady)), most)
             (outcome,) = self._simulate([search.point(Probe(target_rate, num_requests), number)])
             verdict, values = verdict_of(outcome, self.limits)
             if verdict is not Verdict.MISSED:
@@ -362,16 +366,33 @@ class Planner:
             tried, number = number, number + math.ceil(_MORE_REPLICAS * number)
         else:
             number = tried
+        is_short = num_requests < _LONG_ENOUGH * steady
+        if is_short and verdict is Verdict.KEPT:
+            verdict = Verdict.UNCLEAR
         return Verification(
             model=winner.candidate.model,
             num_replicas=number,
             num_planned=planned,
             num_requests=outcome.num_requests,
+            duration_s=num_requests / target_rate,
+            is_short=is_short,
             values=values,
             limits=self.limits,
             verdict=verdict,
             metrics=dict(outcome.metrics),
         )
+
+
+def _part(load: PlanLoad, searches: Sequence[CandidateSearch]) -> str:
+    """Return in words how much of a trace was simulated, empty when it was all of it."""
+    probes = [probe.num_requests for search in searches for probe in search.outcomes]
+    longest = max(probes, default=0)
+    if not probes or load.num_rows is None or longest >= load.num_rows:
+        return ""
+    return (
+        f"; a simulation takes the first {longest:,}, with --max-requests {load.num_rows} it "
+        "would take all"
+    )
 
 
 def _prices(searches: Sequence[CandidateSearch]) -> Iterator[Mapping[str, Any]]:
@@ -403,18 +424,16 @@ def _binding(search: CandidateSearch, limits: tuple[Limit, ...]) -> str:
         return "no limit reached"
     outcome = search.outcomes.get(beyond.probe)
     metrics = {} if outcome is None else outcome.metrics
+    named = {limit.metric: limit for limit in limits}
+    worst = named.get(beyond.worst)
+    if beyond.is_saturated and (worst is None or beyond.margins[worst.metric] > -SURE):
+        worst = None
+    what = "throughput" if worst is None else worst.short()
+    is_late = worst is not None and worst.tag in {"ttft", "e2el", ""}
     runs_out = ""
     flow = search.flow
     if flow is not None and metrics:
         context = flow.prompt_tokens + flow.output_tokens / 2
-        try:
-            runs_out = what_runs_out(search.deployed, metrics, context)
-        except BlisError:
-            runs_out = ""
-    named = {limit.metric: limit for limit in limits}
-    worst = named.get(beyond.worst)
-    if beyond.is_saturated and (worst is None or beyond.margins[worst.metric] > -SURE):
-        what = "throughput"
-    else:
-        what = worst.short() if worst is not None else "throughput"
+        with contextlib.suppress(BlisError):
+            runs_out = what_runs_out(search.deployed, metrics, context, is_late=is_late)
     return f"{what} ({runs_out})" if runs_out else what

@@ -24,6 +24,8 @@ _FAST = 1e6
 _LOOKED_AT = 400
 """Conversations that tell how long one lasts."""
 _NO_LIMIT = 10**9
+_QUESTION = {"workload", "slo", "seed", "horizon_s", "prices"}
+"""Settings that ask a question; the others are answers."""
 _ENDS = ("num_requests", "duration_s", "start_s")
 _NUMBERS = (
     r"\b([\d,]+ )?requests, |[\d,]+ (?=sessions, )",
@@ -176,6 +178,21 @@ def check_scenario(scenario: Scenario) -> None:
                 f"conversations of {where} beside other clients",
                 "plan for conversations alone, as workload.sessions",
             )
+
+
+def check_choice(path: str, where: str) -> None:
+    """Check that a setting that candidates differ in is not what they are compared for.
+
+    Raises
+    ------
+    ConfigError
+        It is part of the question: the easiest load, or limit, would win.
+    """
+    if path.partition(".")[0] in _QUESTION:
+        raise ConfigError(
+            f"{where} must name what is deployed; got {path}, which all candidates of a plan must "
+            "share; give it one value, and plan once for each"
+        )
 
 
 def _check_cluster(scenario: Scenario) -> None:

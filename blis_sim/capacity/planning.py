@@ -11,6 +11,7 @@ from blis_sim.capacity.candidate import PlanCandidate
 from blis_sim.capacity.executor import Backend, default_jobs
 from blis_sim.capacity.grid import axis
 from blis_sim.capacity.plan import Plan, Planner, PlanSettings
+from blis_sim.capacity.plan_load import check_choice
 from blis_sim.capacity.slo import parse_slo
 from blis_sim.capacity.store import ResultStore
 from blis_sim.catalog.gpus import load_gpu
@@ -66,6 +67,8 @@ def plan(
         A setting or a limit is wrong, or no candidate can be simulated.
     """
     limits = parse_slo(slo, "slo") if isinstance(slo, str) else tuple(slo)
+    for path in grid:
+        check_choice(path, "grid")
     axes = [axis(path, list(values)) for path, values in grid.items()]
     draft = _draft(base)
     candidates = []

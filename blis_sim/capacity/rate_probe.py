@@ -335,7 +335,6 @@ class CandidateSearch:
         elif found.rate <= 0:
             reason = self._why_nothing(found)
         at_rate = None if found.at_rate is None else self.outcomes.get(found.at_rate.probe)
-        tokens = 0.0 if self.flow is None else self.flow.output_tokens * self.load.rounds
         return CandidatePlan(
             candidate=self.candidate,
             found=found,
@@ -345,11 +344,22 @@ class CandidateSearch:
             accuracy="" if at_rate is None else at_rate.accuracy,
             gpus_per_replica=self.num_gpus,
             usd_per_gpu_hour=None if self.price is None else self.price.median_usd_per_gpu_hour,
-            output_tokens=tokens,
+            output_tokens=self._output_tokens(),
             num_simulations=len(found.measurements),
             num_requests=self._num_requests,
             is_simulated=bool(found.measurements),
         )
+
+    def _output_tokens(self) -> float:
+        """Return the tokens generated for an arrival, mean of the longest simulation; 0 = none.
+
+        Where a queue grew without end the requests answered need not be like all.
+        """
+        steady = [each for each in self.outcomes.values() if not each.is_saturated]
+        longest = max(steady, key=lambda each: each.num_requests, default=None)
+        metrics = {} if longest is None else longest.metrics
+        tokens, completed = metrics.get("total_output_tokens"), metrics.get("completed")
+        return (tokens or 0) / completed * self.load.rounds if completed else 0.0
 
     def _why_nothing(self, found: FoundRate) -> str:
         beyond = found.at_upper

@@ -214,13 +214,30 @@ def _candidates(
             "fewer GPUs, TP degrees or values of --grid"
         )
     found = []
+    listed = {path: name for name, (path, _, _) in _LISTS.items()}
     for combination in product(*pairs):
         draft = copy.deepcopy(settings.draft)
         for each, (value, _) in zip(axes, combination, strict=True):
-            draft.set(each.path, value, f"--grid {each.path}")
+            draft.set(each.path, value, listed.get(each.path, f"--grid {each.path}"))
         names = {a.path: name for a, (_, name) in zip(axes, combination, strict=True)}
         found.append(_candidate(draft.build(), names))
-    return found, rate, settings.notices
+    return found, rate, [*settings.notices, *_price_notices(found)]
+
+
+def _price_notices(candidates: Sequence[PlanCandidate]) -> Iterator[str]:
+    """Yield which prices of the user's file no GPU has: a slip would leave the shipped ones."""
+    from blis_sim.catalog.gpus import list_gpus
+    from blis_sim.catalog.locate import locate
+    from blis_sim.catalog.prices import unknown_gpus
+    from blis_sim.errors import nearest
+
+    file = candidates[0].scenario.prices
+    if file is None:
+        return
+    known = {each.gpu for each in candidates}
+    for name in unknown_gpus(locate(file).path, known):
+        close = ", ".join(nearest(name, [*known, *(gpu.name for gpu in list_gpus())]))
+        yield f"{file}: no GPU is known as {name}, its price counts for none; nearest: {close}"
 
 
 def _check_typed(typed: Sequence[Typed], settings: Settings) -> None:
@@ -287,6 +304,7 @@ def _target_rate(
 def _axes(typed: Sequence[Typed], settings: Settings, options: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the axes of the candidates: models, GPUs, TP degrees, then those of ``--grid``."""
     from blis_sim.capacity.grid import axis
+    from blis_sim.capacity.plan_load import check_choice
     from blis_sim.cli.sweep_points import read_axes
 
     extra = read_axes(options.get("--grid", ()))
@@ -296,6 +314,8 @@ def _axes(typed: Sequence[Typed], settings: Settings, options: Mapping[str, Any]
             "--grid must not name the rate or the number of requests: the search sets them; give "
             "--rate and --max-requests"
         )
+    for path in taken:
+        check_choice(path, "--grid")
     for name, (path, _, _) in _LISTS.items():
         values = [one.value for one in list_of(typed, name) if one is not None]
         if path in taken:

@@ -300,6 +300,39 @@ def test_goodput_is_a_limit_too() -> None:
         planned([make_candidate(**slo)], slo="goodput:100%")
 
 
+def write_trace(folder: Path, outputs: Sequence[int]) -> str:
+    """Write evenly spaced requests with these answers."""
+    rows = [f"{number / 10:.1f},64,{tokens}" for number, tokens in enumerate(outputs)]
+    path = folder / "trace.csv"
+    path.write_text("\n".join(["arrival_s,prompt_tokens,output_tokens", *rows]) + "\n")
+    return str(path)
+
+
+def test_tokens_are_those_of_the_longest_simulation(tmp_path: Path) -> None:
+    """Not of the first one, which sees the first 333 requests: here they get one token, not 5."""
+    trace = write_trace(tmp_path, [1] * 333 + [NUM_TOKENS] * 1167)
+    (row,) = planned([make_candidate(workload={"trace": trace})]).candidates
+    assert row.rate > 0
+    assert row.output_tokens == NUM_TOKENS
+    assert row.tokens_per_s_per_gpu == pytest.approx(NUM_TOKENS * row.rate)
+
+
+def test_a_part_of_a_trace_is_named(tmp_path: Path) -> None:
+    """What is longer than a simulation is not simulated to its end, and the load says so."""
+    candidate = make_candidate(workload={"trace": write_trace(tmp_path, [NUM_TOKENS] * 1500)})
+    assert planned([candidate], most=1000).load.endswith(
+        "; a simulation takes the first 1,000, with --max-requests 1500 it would take all"
+    )
+    assert planned([candidate], most=1500).load.endswith("1,500 requests")
+
+
+def test_few_seats_bind_where_they_are_waited_for() -> None:
+    """A hundredth waits for the one seat, which is free most of the time."""
+    (row,) = planned([make_candidate()], slo="p99_ttft_ms:100").candidates
+    assert 0 < row.metrics["mean_running_requests"] < 0.5
+    assert row.binds == "p99 TTFT (max_num_seqs 1)"
+
+
 # -- the whole cluster ------------------------------------------------------------
 
 
@@ -372,6 +405,18 @@ def test_the_cluster_is_simulated_as_it_is_written(tmp_path: Path) -> None:
     assert last.labels["replicas"] == 3
     assert all("replicas" not in each.labels for each in study.points[:-1])
     assert len(study.points) == found.num_simulations
+
+
+def test_a_cluster_in_no_steady_state_tells_nothing(tmp_path: Path) -> None:
+    """A thousand requests are over in 0.25 s, when those of the first are just answered."""
+    load = {"trace": write_trace(tmp_path, [NUM_TOKENS] * 1000), "num_requests": 1000}
+    found = planned([make_candidate(workload=load)], target=4000.0)
+    (checked,) = found.verifications
+    assert (checked.num_requests, checked.duration_s) == (1000, 0.25)
+    assert (checked.is_short, checked.verdict) == (True, Verdict.UNCLEAR)
+    assert "simulated as a whole, for 0.25 s only: mean TTFT" in found.sentences()[0]
+    assert found.sentences()[0].endswith(", too short to tell.")
+    assert found.is_carried
 
 
 def test_a_plan_may_end_before_the_cluster() -> None:
@@ -470,6 +515,17 @@ def test_all_for_one_reason_is_an_error() -> None:
         "a model: no candidate was found to keep p95 ITL <= 9 ms at any rate."
     ]
     assert json.loads(json.dumps(found.to_json_dict()))["winner"] is None
+
+
+def test_different_reasons_without_any_load() -> None:
+    """No candidate could even be looked up: a table of reasons, no rate and no load."""
+    large = [
+        PlanCandidate(load_scenario({"model": "llama-3.1-405b", "hardware": gpu}), "m", gpu)
+        for gpu in ("L4", "A10")
+    ]
+    found = planned(large, 3.0)
+    assert (found.winners, found.load, found.num_pruned) == ((), "", 2)
+    assert all("to hold meta-llama/Llama-3.1-405B" in each.reason for each in found.candidates)
 
 
 @contextmanager

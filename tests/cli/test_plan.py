@@ -182,6 +182,15 @@ def test_own_prices_win(capsys: Capture) -> None:
         assert store.study().answer is not None
 
 
+def test_a_price_of_no_gpu_is_said(capsys: Capture) -> None:
+    """A slip in a name would leave the shipped price in force."""
+    Path("p.csv").write_text("gpu,usd_per_gpu_hour,as_of\nh100-sxm,1,2026\nH1OO,1,2026\n")
+    assert main(["plan", *QUICK, "--rate", "3", "--prices", "p.csv", "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "p.csv: no GPU is known as H1OO, its price counts for none; nearest: H100" in said
+    assert "h100-sxm" not in said
+
+
 # -- exit codes -------------------------------------------------------------------
 
 
@@ -219,6 +228,11 @@ def test_when_nothing_keeps_the_limits_it_is_1(capsys: Capture) -> None:
             [*SLO, "--rate", "3", "--grid", "num_requests=1,2"],
             "--grid must not name the rate or the number of requests",
         ),
+        (
+            [*SLO, "--rate", "3", "--grid", "prompt-tokens=100,200"],
+            "--grid must name what is deployed; got workload.prompt.mean, which all candidates",
+        ),
+        ([*SLO, "--rate", "3", "--grid", "seed=1,2"], "--grid must name what is deployed; got se"),
         (
             [*SLO, "--rate", "3", "--grid", "tp=1,2", "--tp", "4"],
             "--tp must not be given with a --grid over the same setting; got both; leave one out",
@@ -286,6 +300,12 @@ def test_when_nothing_keeps_the_limits_it_is_1(capsys: Capture) -> None:
 def test_what_cannot_be_is_one_line(capsys: Capture, arguments: list[str], message: str) -> None:
     """Exit code 2, nothing on stdout, and what to do."""
     assert message in refusal(capsys, "plan", *arguments)
+
+
+def test_a_list_is_called_by_its_flag(capsys: Capture) -> None:
+    """Nobody gave a --grid."""
+    said = refusal(capsys, "plan", *SLO, "--rate", "3", "--tp", "0")
+    assert said.startswith("--tp must be >= 1; got '0'")
 
 
 def test_a_traces_part_is_no_error(capsys: Capture) -> None:
