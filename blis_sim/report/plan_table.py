@@ -21,6 +21,8 @@ _DEPTH = 3
 _MUCH_DEARER = 10.0
 """Candidates that cost so many times as much as the best are named, not shown."""
 _MOST_ROWS = 40
+_WIDE = 0.1
+"""Relative width of a range from which on more requests are worth their time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +185,28 @@ def _legend(plan: Plan) -> Iterator[str]:
     for line in (
         f"rate: the most {plan.unit}/s at which a replica surely keeps all limits, its figures"
         " there; up to: the fewest at which it surely misses one",
-        "*: no candidate is both no dearer and no slower for a user",
+        "*: no candidate is both no dearer and no slower for a user, each at its own rate",
     ):
         yield from textwrap.wrap(line, WIDTH, subsequent_indent="  ")
+    for best in plan.winners:
+        yield from textwrap.wrap(_wide(best), WIDTH, subsequent_indent="  ")
+
+
+def _wide(best: CandidatePlan) -> str:
+    """Return what would make a wide range narrower, empty when it is not wide."""
+    width = 0.0 if best.found is None else best.found.tolerance
+    if width <= _WIDE:
+        return ""
+    if width == float("inf"):
+        return (
+            f"{best.candidate.words()} may carry more: the search ended after "
+            f"{best.num_simulations} simulations below a rate that misses a limit; give more "
+            "--max-simulations"
+        )
+    return (
+        f"{best.candidate.words()} may carry up to {100 * width:.0f} % more than its rate: four "
+        "times the --max-requests would about halve that range"
+    )
 
 
 def _work(plan: Plan) -> list[str]:
@@ -194,8 +215,9 @@ def _work(plan: Plan) -> list[str]:
     if plan.num_pruned:
         text += f", {plan.num_pruned} dismissed without a simulation"
     most = max((row.num_simulations for row in plan.candidates), default=0)
+    simulated = plan.num_simulations
     text += (
-        f"; {plan.num_simulations} simulations, at most {most} of a candidate, "
+        f"; {simulated} simulation{'s' * (simulated != 1)}, at most {most} of a candidate, "
         f"{plan.num_requests:,} requests"
     )
     return textwrap.wrap(text, WIDTH)

@@ -92,7 +92,7 @@ meta-llama/Llama-9
 
 rate: the most requests/s at which a replica surely keeps all limits, its figures there; up to: the
   fewest at which it surely misses one
-*: no candidate is both no dearer and no slower for a user
+*: no candidate is both no dearer and no slower for a user, each at its own rate
 2 candidates, 1 dismissed without a simulation; 9 simulations, at most 9 of a candidate, 123,456
 requests
 USD per GPU and hour: H100 3.99 (median of 3, 2026-02 to 2026-05)
@@ -186,6 +186,20 @@ def test_conversations_and_goodput() -> None:
     assert "99.12 %" in text
     assert "the most conversations/s at which" in text
     assert "at 40 conversations/s:" in text
+
+
+def test_a_wide_range_says_how_to_narrow_it() -> None:
+    """Above a tenth: what was found may be far below what the candidate carries."""
+    row = make_row()
+    assert row.found is not None
+    assert "may carry" not in render_plan(make_plan(row))
+    wide = replace(row, found=replace(row.found, upper=1.22 * row.rate))
+    text = " ".join(render_plan(make_plan(wide)).split())
+    assert "H100 TP 1 may carry up to 22 % more than its rate: four times the --max-" in text
+    open_end = replace(row, found=replace(row.found, upper=math.inf, at_upper=None))
+    text = " ".join(render_plan(make_plan(open_end)).split())
+    assert "H100 TP 1 may carry more: the search ended after 9 simulations" in text
+    assert "no limit was reached" in text
 
 
 def test_no_upper_end_is_a_dash() -> None:
