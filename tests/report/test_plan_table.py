@@ -207,5 +207,5 @@ def test_no_upper_end_is_a_dash() -> None:
     assert row.found is not None
     open_end = replace(row, found=replace(row.found, upper=math.inf, at_upper=None))
     lines = render_plan(make_plan(open_end)).splitlines()
-    (line,) = (each for each in lines if each.lstrip().startswith("H100 "))
+    (line,) = (each for each in lines if each.lstrip().startswith("H100   "))
     assert line.split()[:4] == ["H100", "1", "12.35", "-"]
