@@ -13,7 +13,7 @@ from blis_sim.catalog.hardware_file import HardwareEntry, read_hardware_file
 from blis_sim.catalog.paths import configs_dir, read_shipped_yaml
 from blis_sim.errors import CatalogError, unknown_name
 
-_COUNTS = frozenset({"num_sms", "flash_attention_version"})
+_COUNTS = frozenset({"num_sms", "flash_attention_version", "nvlink_gpus"})
 _VENDOR_WORDS = frozenset({"nvidia", "amd", "geforce", "tesla", "instinct", "gpu"})
 
 
@@ -84,6 +84,8 @@ class GpuSpec:
         Whether ``memory_gib`` was derived from the label instead of read off a card.
     nvlink_gb_per_s : float or None
         GPU-to-GPU link, both directions together, GB/s; None = PCIe only, or not known.
+    nvlink_gpus : int or None
+        How many GPUs that link joins, >= 2: bridges join pairs; None = as many as a group needs.
     tdp_w : float or None
         Board power, W.
     num_sms : int or None
@@ -107,11 +109,17 @@ class GpuSpec:
     memory_gib: float | None = None
     memory_gib_is_estimate: bool = False
     nvlink_gb_per_s: float | None = None
+    nvlink_gpus: int | None = None
     tdp_w: float | None = None
     num_sms: int | None = None
     flash_attention_version: int | None = None
     notes: str = ""
     source: str = field(default="", compare=False)
+
+    def direct_gb_per_s(self, num_gpus: int) -> float | None:
+        """Return the link within a group of GPUs, both directions; None = it crosses PCIe."""
+        is_joined = self.nvlink_gpus is None or num_gpus <= self.nvlink_gpus
+        return self.nvlink_gb_per_s if is_joined else None
 
 
 def list_gpus() -> tuple[GpuSpec, ...]:

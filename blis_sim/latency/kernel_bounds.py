@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from blis_sim.latency.kernel_tables.precision import BYTES_PER_US, peak_flops_per_us
 from blis_sim.transformer.kernels import AllGather, AllReduce
@@ -17,7 +17,7 @@ _PCIE_GB_PER_S = 64.0
 """PCI Express 5.0 x16, one direction: the link of GPUs without NVLink."""
 
 
-def is_communication(kernel: Kernel) -> bool:
+def is_communication(kernel: Kernel) -> TypeGuard[AllReduce | AllGather]:
     """Return whether a kernel moves messages between GPUs."""
     return isinstance(kernel, AllReduce | AllGather)
 
@@ -36,6 +36,7 @@ def bounds_us(gpu: GpuSpec, kernel: Kernel) -> tuple[float, float]:
     return compute_us, memory_us
 
 
-def link_us(gpu: GpuSpec, kernel: Kernel) -> float:
+def link_us(gpu: GpuSpec, kernel: AllReduce | AllGather) -> float:
     """Return what the message of a communication takes over one link, microseconds."""
-    return kernel.bytes / ((gpu.nvlink_gb_per_s or _PCIE_GB_PER_S) * BYTES_PER_US)
+    link_gb_per_s = gpu.direct_gb_per_s(kernel.tp) or _PCIE_GB_PER_S
+    return kernel.bytes / (link_gb_per_s * BYTES_PER_US)

@@ -20,6 +20,7 @@ from blis_sim.latency.roofline_v1 import RooflineV1Model, V1Shape
 from blis_sim.transformer.kernels import TruncationMethod
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from blis_sim.catalog.coefficients import Coefficients
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from blis_sim.catalog.model_spec import ModelSpec
     from blis_sim.latency.base import LatencyModel
     from blis_sim.latency.kernel_tables.borrow import TablesFor
+    from blis_sim.latency.kernel_tables.tables import KernelTables
 
 _CALIBRATED = ("H100", "A100-80")
 
@@ -206,6 +208,7 @@ def _roofline_v2(
             f"no kernels were measured on {gpu.name}: their efficiencies are borrowed from "
             f"{found.borrowed_from}, with the peak and bandwidth of {gpu.name}"
         )
+    notices += _about_links(gpu, deployment.tp, found.tables)
     has_coefficients = deployment.is_as_published and _find_row(deployment, None) is not None
     others = (LatencyModelName.BLACKBOX.value,) if has_coefficients else ()
     source, file = f"{where}, kernels of {found.tables.measured_on('gemm')}", None
@@ -226,6 +229,20 @@ def _roofline_v2(
         source=source,
         alternatives=(*others, LatencyModelName.ROOFLINE_V1.value),
         notices=tuple(notices),
+    )
+
+
+def _about_links(gpu: GpuSpec, tp: int, tables: KernelTables) -> Iterator[str]:
+    """Yield that a group crosses PCIe by another GPU's figures: that is often what decides."""
+    if tp == 1 or gpu.direct_gb_per_s(tp) is not None:
+        return
+    lender = tables.allreduce_fit(tp).match.source.gpu.name
+    if lender == gpu.name:
+        return
+    why = "" if gpu.nvlink_gpus is None else f" (NVLink bridges join {gpu.nvlink_gpus})"
+    yield (
+        f"the {tp} GPUs of an instance are taken to be joined by PCIe alone{why}: what they "
+        f"exchange takes as long as measured on {lender}"
     )
 
 

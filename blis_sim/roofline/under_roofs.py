@@ -26,7 +26,7 @@ class Sums(NamedTuple):
 
 def analyse_phase(shape: Shape, gpu: GpuSpec, measured_s: float | None = None) -> PhaseAnalysis:
     """Return a phase under the roofs of a GPU."""
-    kernels = tuple(_kernel(total, gpu) for total in kernel_totals(shape))
+    kernels = tuple(_kernel(total, gpu, shape.tp) for total in kernel_totals(shape))
     sums = summed(kernels, gpu.bf16_tflops_dense)
     return PhaseAnalysis(
         **sums._asdict(),
@@ -54,7 +54,7 @@ def summed(parts: Sequence[Work], peak_tflops: float) -> Sums:
     )
 
 
-def _kernel(total: KernelTotal, gpu: GpuSpec) -> KernelAnalysis:
+def _kernel(total: KernelTotal, gpu: GpuSpec, tp: int) -> KernelAnalysis:
     peak = gpu.bf16_tflops_dense
     if total.dtype is not None:
         peak = peak_flops_per_us(gpu, total.dtype) / FLOPS_PER_US
@@ -67,14 +67,14 @@ def _kernel(total: KernelTotal, gpu: GpuSpec) -> KernelAnalysis:
         message_bytes=total.message_bytes,
         peak_tflops=peak,
         bandwidth_gb_per_s=gpu.hbm_gb_per_s,
-        link_s=_link_s(total, gpu),
+        link_s=_link_s(total, gpu.direct_gb_per_s(tp)),
     )
 
 
-def _link_s(total: KernelTotal, gpu: GpuSpec) -> float | None:
+def _link_s(total: KernelTotal, link_gb_per_s: float | None) -> float | None:
     """Return the least time of messages: a link's figure counts both directions together."""
     if not total.sent_bytes:
         return 0.0
-    if gpu.nvlink_gb_per_s is None:
+    if link_gb_per_s is None:
         return None
-    return total.sent_bytes / (gpu.nvlink_gb_per_s / 2 * 1e9)
+    return total.sent_bytes / (link_gb_per_s / 2 * 1e9)

@@ -92,6 +92,16 @@ def test_figures_are_plausible() -> None:
         assert gpu.roofline_v1.bandwidth_tb_per_s == pytest.approx(gpu.hbm_gb_per_s / 1000)
 
 
+def test_bridges_join_pairs() -> None:
+    """A40 and H100 NVL have bridges; switches and meshes join whatever a server holds."""
+    gpus = {gpu.name: gpu for gpu in list_gpus()}
+    assert {name for name, gpu in gpus.items() if gpu.nvlink_gpus} == {"A40", "H100-NVL"}
+    assert gpus["H100-NVL"].direct_gb_per_s(2) == 600
+    assert gpus["H100-NVL"].direct_gb_per_s(4) is None
+    assert gpus["H100"].direct_gb_per_s(8) == 900
+    assert gpus["L40S"].direct_gb_per_s(2) is None
+
+
 def test_attention_of_the_architectures() -> None:
     """FlashAttention 3 is Hopper's, 2 that of Ampere, Ada and workstation Blackwell."""
     gpus = {gpu.name: gpu for gpu in list_gpus()}

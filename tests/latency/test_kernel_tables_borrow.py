@@ -68,6 +68,41 @@ def test_messages_are_borrowed_over_the_same_kind_of_link(tmp_path: Path) -> Non
     assert linked.measured_on("allreduce") == "A100-80"
 
 
+def test_a_group_larger_than_a_bridge_joins_crosses_pcie(tmp_path: Path) -> None:
+    """NVLink bridges join pairs of A40: two send like A100s, four over PCIe like L40S."""
+    for name, us in (("a100-80", 3), ("l40s", 9)):
+        write_all(tmp_path / name)
+        write_allreduce(tmp_path / name, us)
+    tables = tables_for(load_gpu("A40"), root=tmp_path).tables
+    assert float(tables.allreduce_us(floats(1000), 2)) == 3
+    assert float(tables.allreduce_us(floats(1000), 4)) == 9
+
+
+def test_a_gpus_own_messages_answer_over_any_link(tmp_path: Path) -> None:
+    """Measured on the GPU itself they are right whatever joins the group."""
+    for name, us in (("h100-nvl", 7), ("rtx-pro-6000", 9)):
+        write_all(tmp_path / name)
+        write_allreduce(tmp_path / name, us)
+    tables = tables_for(load_gpu("H100-NVL"), root=tmp_path).tables
+    assert float(tables.allreduce_us(floats(1000), 4)) == 7
+
+
+def test_without_a_link_of_the_same_kind_another_answers(tmp_path: Path) -> None:
+    """Where nothing was measured over PCIe, a figure over NVLink is better than none."""
+    write_all(tmp_path / "a100-80")
+    write_allreduce(tmp_path / "a100-80", 3)
+    tables = tables_for(load_gpu("A40"), root=tmp_path).tables
+    assert float(tables.allreduce_us(floats(1000), 4)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("H100-PCIe", "RTX-PRO-6000"), ("A100-80-PCIe", "L40S"), ("A10", "L40S")]
+)
+def test_links_are_borrowed_of_the_same_generation(name: str, first: str) -> None:
+    """PCIe 5 cards borrow from a PCIe 5 card, PCIe 4 cards from a PCIe 4 card."""
+    assert donors_of(load_gpu(name), GPUS).links[0] == first
+
+
 def test_a_hardware_files_constants_apply(tmp_path: Path) -> None:
     """Measured at the catalog's bandwidth; the user's GPU of that name has half of it."""
     write_all(tmp_path / "h100")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,23 @@ def test_missing_coefficients_name_the_nearest(tmp_path: Path) -> None:
         match=rf"coefficients\.csv must have a row for .*nearest: \({LLAMA}, H100, TP 4",
     ):
         select(coefficients_file=file)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tp", "words"),
+    [
+        ("A40", 4, r"the 4 GPUs .* PCIe alone \(NVLink bridges join 2\): .* measured on L40S"),
+        ("H100-PCIe", 2, r"the 2 GPUs .* PCIe alone: .* measured on RTX-PRO-6000"),
+    ],
+)
+def test_a_group_over_borrowed_pcie_says_so(gpu: str, tp: int, words: str) -> None:
+    """Whose figures the exchange has, for it is often what decides whether TP pays."""
+    selection = select(make_deployment(gpu=gpu, tp=tp), model=LatencyModelName.ROOFLINE_V2)
+    assert any(re.search(words, notice) for notice in selection.notices)
+
+
+@pytest.mark.parametrize(("gpu", "tp"), [("A40", 2), ("A40", 1), ("L40S", 2), ("H100", 8)])
+def test_links_that_are_known_need_no_words(gpu: str, tp: int) -> None:
+    """A bridge, one GPU, measurements of the GPU itself, or a switch."""
+    selection = select(make_deployment(gpu=gpu, tp=tp), model=LatencyModelName.ROOFLINE_V2)
+    assert not any("PCIe" in notice for notice in selection.notices)

@@ -57,11 +57,11 @@ def donors_of(gpu: GpuSpec, gpus: Sequence[GpuSpec]) -> Donors:
         listed = {same_gpu_key(name, gpus): names for name, names in document["kernels"].items()}
         kernels = (*listed.get(key, ()), *document["default"])
         linked = {same_gpu_key(g.name, gpus) for g in gpus if g.nvlink_gb_per_s is not None}
-        if gpu.nvlink_gb_per_s is None:
-            links = (*document["pcie"], *kernels)
-        else:
+        by_gpu = {same_gpu_key(name, gpus): names for name, names in document["pcie"].items()}
+        links = (*by_gpu.get(key, document["pcie"]["default"]), *kernels)
+        if gpu.nvlink_gb_per_s is not None:
             with_links = [name for name in kernels if same_gpu_key(name, gpus) in linked]
-            links = (*with_links, *document["nvlink"], *kernels)
+            links = (*with_links, *document["nvlink"], *links)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as cause:
         raise CatalogError(f"{path} must be the shipped list of donors; got: {cause!r}") from cause
     return Donors(_others(kernels, key, gpus), _others(links, key, gpus))
