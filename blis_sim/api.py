@@ -246,6 +246,7 @@ def _kind(deployed: Deployed, own_settings: set[str]) -> DeployedKind:
         tensor_parallel_size=deployed.settings.tensor_parallel_size,
         num_parameters=deployed.spec.num_parameters,
         quantization=deployed.spec.quantization or "none",
+        kv_cache_dtype=deployed.settings.kv_cache_dtype,
         own_settings=tuple(sorted(own_settings)),
     )
 

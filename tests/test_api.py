@@ -129,3 +129,10 @@ def test_a_run_that_was_over_before_the_autoscaler_decided_says_so() -> None:
         notice,
     )
     assert notices_of_scaling(0.5) == []
+
+
+@pytest.mark.parametrize("scenario", [{"model": "llama-3.1-8b"}, "chat.yaml", None])
+def test_what_is_no_scenario_names_the_function_that_makes_one(scenario: Any) -> None:
+    """Settings and paths go through load_scenario first."""
+    with pytest.raises(blis_sim.ConfigError, match="must be what load_scenario returns; got "):
+        blis_sim.simulate(scenario)

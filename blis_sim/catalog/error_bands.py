@@ -80,6 +80,8 @@ class ErrorBand:
         What was measured: names of files and roles, and settings that were given for all.
     quantizations : sequence of str
         Of the weights that were measured; ``none`` = 16 or 32 bits.
+    kv_cache_dtypes : sequence of str
+        Settings of the KV cache that were measured; ``auto`` = the model's type.
     errors : mapping of str to FigureErrors
         Those of `FIGURES` that were measured.
     ranges : mapping of str to Range
@@ -94,6 +96,7 @@ class ErrorBand:
     num_experiments: int
     source: str
     quantizations: Sequence[str]
+    kv_cache_dtypes: Sequence[str] = ("auto",)
     errors: Mapping[str, FigureErrors]
     ranges: Mapping[str, Range]
 
@@ -145,6 +148,8 @@ def _from_yaml(entry: Mapping[str, Any]) -> ErrorBand:
         num_experiments=int(entry["num_experiments"]),
         source=str(entry["source"]),
         quantizations=tuple(map(str, entry["quantizations"])),
+        # A file of before says nothing of it.
+        kv_cache_dtypes=tuple(map(str, entry.get("kv_cache_dtypes", ["auto"]))),
         errors={name: FigureErrors(**errors[name]) for name in FIGURES if name in errors},
         ranges={name: Range(*map(float, ranges[name])) for name in RANGES},
     )

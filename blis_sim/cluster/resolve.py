@@ -16,6 +16,7 @@ from blis_sim.config.cluster_checks import check_cluster
 from blis_sim.config.engine import EngineSettings
 from blis_sim.config.latency import LatencySettings
 from blis_sim.config.routing_checks import report_interval_s, routing_policy
+from blis_sim.config.scenario import Scenario
 from blis_sim.config.section import Section
 from blis_sim.engine import resolve as engine_resolve
 from blis_sim.engine.resolved import Deployed, Pool, Resolved
@@ -25,7 +26,6 @@ from blis_sim.workload.stream import open_workload
 
 if TYPE_CHECKING:
     from blis_sim.config.cluster import RoutingPolicy, RoutingSettings
-    from blis_sim.config.scenario import Scenario
 
 S = TypeVar("S", bound=Section)
 
@@ -55,6 +55,11 @@ def resolve(scenario: Scenario) -> Resolved:
     TraceError
         The trace is not acceptable.
     """
+    if not isinstance(scenario, Scenario):
+        raise ConfigError(
+            "scenario must be what load_scenario returns; got "
+            f"{type(scenario).__name__}; load_scenario takes settings and files"
+        )
     check_cluster(scenario)
     if not is_cluster(scenario):
         return engine_resolve.resolve(scenario)

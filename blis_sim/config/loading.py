@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from blis_sim.config.draft import ScenarioDraft
 from blis_sim.config.overrides import parse_override
 from blis_sim.config.scenario import Scenario
 from blis_sim.config.workload import WorkloadSettings
+from blis_sim.errors import ConfigError
 
 
 def load_scenario(
@@ -34,8 +36,18 @@ def load_scenario(
     """
     if isinstance(source, Mapping):
         draft = ScenarioDraft(source)
-    else:
+    elif isinstance(source, str | os.PathLike):
         draft = ScenarioDraft.from_file(Path(source))
+    else:
+        raise ConfigError(
+            "the source of a scenario must be a mapping of settings, or the path of a YAML file; "
+            f"got {type(source).__name__}; {{}} has all defaults"
+        )
+    if isinstance(overrides, str | Mapping):
+        raise ConfigError(
+            "overrides must be a list of texts, such as ['engine.max_num_seqs=64']; got "
+            f"a {type(overrides).__name__}"
+        )
     apply_overrides(draft, overrides)
     return draft.build()
 

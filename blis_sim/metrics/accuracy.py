@@ -152,6 +152,7 @@ class Accuracy:
                 "num_experiments": band.num_experiments,
                 "source": band.source,
                 "quantizations": list(band.quantizations),
+                "kv_cache_dtypes": list(band.kv_cache_dtypes),
                 "errors": {name: asdict(each) for name, each in band.errors.items()},
                 "ranges": {name: asdict(each) for name, each in band.ranges.items()},
             },
@@ -252,6 +253,8 @@ def _outside(
         yield f"no {architecture} model measured"
     if kind.quantization not in band.quantizations:
         yield f"no {kind.quantization} weights measured"
+    if kind.kv_cache_dtype not in band.kv_cache_dtypes:
+        yield f"no {kind.kv_cache_dtype} KV cache measured"
     for setting in kind.own_settings:
         yield f"latency.{setting} of your own"
     for name, words in _BEYOND.items():

@@ -66,6 +66,8 @@ class DeployedKind:
         Of the whole model, >= 1.
     quantization : str
         Method of the weights; ``none`` = 16 or 32 bits.
+    kv_cache_dtype : str
+        ``auto`` (the model's) or ``fp8``.
     own_settings : tuple of str
         Settings of the latency model that the user gave, but for its name.
     """
@@ -76,6 +78,7 @@ class DeployedKind:
     tensor_parallel_size: int
     num_parameters: int
     quantization: str = "none"
+    kv_cache_dtype: str = "auto"
     own_settings: tuple[str, ...] = ()
 
 

@@ -99,6 +99,7 @@ def _band(key: tuple[str, str, str], rows: Sequence[_Row], source: str) -> Error
         num_experiments=len({(row.of.dataset, row.of.exp_id) for row in rows}),
         source=source,
         quantizations=tuple(sorted({kind.quantization for kind in kinds})),
+        kv_cache_dtypes=tuple(sorted({kind.kv_cache_dtype for kind in kinds})),
         errors={name: each for name, each in errors.items() if each is not None},
         ranges=_ranges(rows),
     )
@@ -178,6 +179,7 @@ def _lines(band: ErrorBand) -> Iterator[str]:
     yield f"  num_experiments: {band.num_experiments}"
     yield f"  source: {json.dumps(band.source, ensure_ascii=False)}"
     yield f"  quantizations: [{', '.join(map(json.dumps, band.quantizations))}]"
+    yield f"  kv_cache_dtypes: [{', '.join(map(json.dumps, band.kv_cache_dtypes))}]"
     yield "  errors:"
     for name, errors in band.errors.items():
         cells = ", ".join(f"{key}: {value}" for key, value in asdict(errors).items())

@@ -268,3 +268,17 @@ def test_bad_overrides_name_themselves(overrides: list[str], message: str) -> No
     """A defect of an override is told in the words of the override."""
     with pytest.raises(ConfigError, match=message):
         load_scenario({}, overrides)
+
+
+@pytest.mark.parametrize("source", [None, [1], 3])
+def test_a_source_is_a_mapping_or_a_path(source: Any) -> None:
+    """Everything else is one line that says what would do."""
+    with pytest.raises(ConfigError, match="must be a mapping of settings, or the path of a YAML"):
+        load_scenario(source)
+
+
+@pytest.mark.parametrize("overrides", ["engine.max_num_seqs=4", {"engine.max_num_seqs": 4}])
+def test_overrides_are_a_list_of_texts(overrides: Any) -> None:
+    """A text alone is not taken letter by letter, nor a mapping key by key."""
+    with pytest.raises(ConfigError, match=r"overrides must be a list of texts.*got a (str|dict)"):
+        load_scenario({}, overrides)

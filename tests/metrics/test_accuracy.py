@@ -104,6 +104,7 @@ def test_few_servers_are_said() -> None:
         ({"tensor_parallel_size": 8}, "TP 8 above 4"),
         ({"architecture": "moe"}, "no MoE model measured on H100; no MoE model measured"),
         ({"quantization": "fp8"}, "no fp8 weights measured"),
+        ({"kv_cache_dtype": "fp8"}, "no fp8 KV cache measured"),
         ({"num_parameters": 671e9}, "671 billion parameters above 70"),
         ({"own_settings": ("bench_data_path",)}, "latency.bench_data_path of your own"),
     ],
