@@ -351,6 +351,11 @@ class TestShippedTables:
             keys = list(zip(*(table[key].tolist() for key in SORTED_BY[kind]), strict=True))
             assert keys == sorted(set(keys)), path
 
+    def test_no_table_is_a_single_point(self, folder):
+        """All else would be that point's efficiency: one token says nothing of a thousand."""
+        for path, (_, table) in folder.tables.items():
+            assert len(table) > 1, path
+
     def test_latency_does_not_fall_as_work_grows(self, folder):
         """Along each axis of every table, the other key held."""
         for path, (kind, table) in folder.tables.items():

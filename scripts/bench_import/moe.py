@@ -19,6 +19,7 @@ _SHAPE = ("num_experts", "topk", "hidden_size", "width")
 # scales that is slower on Hopper than bf16, and the fastest kernel of a point counts.
 _DTYPES = {"bf16": ("bfloat16",), "fp8": ("fp8", "fp8_block"), "mxfp4": ("w4a16_mxfp4",)}
 _FEW_TOKENS = 256
+_FEWEST_POINTS = 2
 
 
 def expected_distinct_experts(num_experts: int, top_k: int, num_tokens: Floats) -> Floats:
@@ -106,6 +107,10 @@ def import_moe(context: Context, dtype: str) -> TableReport | None:
     raw = raw.select_shapes([shape for shape in raw.shapes if shape in needed])
     slower = [] if dtype == "bf16" else _slower_than_bf16(context, raw, distribution)
     raw = raw.select_shapes([shape for shape in raw.shapes if shape not in slower])
+    # From one point nothing is known of the others: another shape's efficiency says more.
+    num_points = (~np.isnan(raw.latency_us)).sum(axis=(1, 2))
+    single = [shape for shape, n in zip(raw.shapes, num_points, strict=True) if n < _FEWEST_POINTS]
+    raw = raw.select_shapes([shape for shape in raw.shapes if shape not in single])
     if not raw.shapes:
         return None
     done = context.finish(
@@ -119,8 +124,12 @@ def import_moe(context: Context, dtype: str) -> TableReport | None:
         folder = context.out / "moe" / "-".join(map(str, shape))
         write_csv(folder / f"moe_{dtype}.csv", ("num_tokens", "latency_us"), rows)
     remarks = [_DISTRIBUTION_REMARKS[distribution]]
-    missing = [shape for shape in sorted(needed) if shape not in raw.shapes + slower]
-    for what, shapes in (("not measured", missing), ("left out, slower than bf16", slower)):
+    missing = [shape for shape in sorted(needed) if shape not in raw.shapes + slower + single]
+    for what, shapes in (
+        ("not measured", missing),
+        ("left out, measured at one point only", single),
+        ("left out, slower than bf16", slower),
+    ):
         if shapes:
             names = ", ".join("-".join(map(str, shape)) for shape in shapes)
             remarks.append(f"shapes of bundled models {what}: {names}")
