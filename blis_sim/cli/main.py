@@ -32,6 +32,7 @@ from blis_sim.cli import (
     workload,
 )
 from blis_sim.cli.flags import Flag, check_values, normalized
+from blis_sim.cli.later import about_foreign_flag
 from blis_sim.cli.run_flags import run_flags
 from blis_sim.errors import BlisError, InvariantError, SimulationError, nearest
 
@@ -198,6 +199,9 @@ def _usage_message(error: Exception) -> str:
     flags = [name for flag in table for name in (*flag.names, *flag.off_names)]
     if command == "blis" and option in flags:
         return f"{option} must come after the command; try blis run {option}"
+    foreign = about_foreign_flag(option)
+    if foreign:
+        return foreign
     is_listed = flags and command != "blis"
     known = [f for f in flags if f.startswith("--")] if is_listed else ["--help"]
     return f"{option} must be a known flag; nearest: {', '.join(nearest(option, known))}"

@@ -101,6 +101,8 @@ CASES = [
     flags("missing", "--alpha-coeffs 1,2,3", r"latency\.beta must be given together with --alpha"),
     flags("missing", "--seed", r"--seed must have a value; got none before --json"),
     flags("malformed", "--rat 5", r"--rat must be a known flag; nearest: --rate"),
+    flags("malformed", "--trust-remote-code", r"--trust-remote-code must be left out: .* changes"),
+    flags("malformed", "--enforce_eager", r"--enforce-eager must be left out: .* not simulated"),
     flags("malformed", "5", r"Got unexpected extra argument"),
     flags("malformed", "--set seed", r"--set must have the form a\.b=value"),
     flags("malformed", "--goodput 500", r"--goodput must be limits in ms such as ttft:500"),
