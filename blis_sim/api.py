@@ -153,7 +153,7 @@ def run(  # noqa: PLR0913 (one parameter per thing that may be asked for)
     with _rare_garbage_collection():
         data = simulation.run()
     _check(data, resolved, clients)
-    after = [*_undecided(data, resolved.pools)]
+    after = [*_undecided(data, resolved.pools), *_cut_short(data, resolved)]
     if clients is not None:
         after += clients.notices()
     context = replace(context, notices=(*context.notices, *after))
@@ -178,6 +178,24 @@ def _undecided(data: RunData, pools: Sequence[Pool]) -> Iterator[str]:
                 f"and the run was over after {us_to_seconds(data.end_us):.3g} s; simulate more, "
                 "or lower autoscaling.interval_s"
             )
+
+
+def _cut_short(data: RunData, resolved: Resolved) -> Iterator[str]:
+    """Yield how many answers the engine's length limit ended: they count as completed.
+
+    Those that end at the client's own limit are what the client asked for.
+    """
+    deployed = [pool.deployed for pool in resolved.pools] or [resolved.deployed]
+    limits = sorted({each.engine.scheduler.max_model_len for each in deployed})
+    columns = data.requests
+    whole = columns.prompt_tokens + columns.output_tokens
+    number = int(np.count_nonzero((columns.length_capped > 0) & np.isin(whole, limits)))
+    if number:
+        yield (
+            f"{number:,} answer{'s' if number > 1 else ''} cut short at max_model_len "
+            f"({' or '.join(map(str, limits))} tokens with the prompt); raise it, or ask for "
+            "shorter answers"
+        )
 
 
 def run_context(

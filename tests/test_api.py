@@ -136,3 +136,13 @@ def test_what_is_no_scenario_names_the_function_that_makes_one(scenario: Any) ->
     """Settings and paths go through load_scenario first."""
     with pytest.raises(blis_sim.ConfigError, match="must be what load_scenario returns; got "):
         blis_sim.simulate(scenario)
+
+
+@pytest.mark.parametrize(("limits", "number"), [({}, 3), ({"max_output_tokens": 300}, 0)])
+def test_answers_cut_by_the_engine_are_named(limits: dict[str, int], number: int) -> None:
+    """700 and 1000 tokens do not fit into 1024; a client's limit is no cut."""
+    load = {"num_requests": 3, "prompt": 700, "output": 1000, **limits}
+    result = blis_sim.simulate(scenario(workload=load, engine={"max_model_len": 1024}))
+    said = [notice for notice in result.context.notices if "cut short at max_model_len" in notice]
+    assert len(said) == (number > 0)
+    assert all(notice.startswith("3 answers cut short at max_model_len (1024") for notice in said)
