@@ -86,9 +86,15 @@ def read_trace(
         sample = look_at(path)
         chosen = next((known for known in formats if known.recognises(sample)), None)
         if chosen is None:
+            own = (
+                "; data of your own: a CSV file with commas and a header that has arrival_s, "
+                "prompt_tokens, output_tokens"
+                if sample.kind == "csv"
+                else ""
+            )
             raise TraceError(
                 f"{path}: trace must be in a known format ({', '.join(names)}); got {sample}; if "
-                "it is in one of them, name it with --trace-format"
+                f"it is in one of them, name it with --trace-format{own}"
             )
     elif format_name in names:
         chosen = formats[names.index(format_name)]

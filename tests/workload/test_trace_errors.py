@@ -28,7 +28,8 @@ BAD_FILES: list[tuple[str, str, str]] = [
     (
         "no header",
         "0.5,100,20\n1,5,6\n",
-        r": trace must be in a known format \(azure, moon.*; got a first line '0\.5,100,20'; if",
+        r": trace must be in a known format \(azure, moon.*; got a first line '0\.5,100,20'; if.*"
+        r"; data of your own: a CSV file with commas and a header that has arrival_s, ",
     ),
     (
         "other file",
