@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blis_sim import api
 from blis_sim.capacity.compared import METRICS, ComparedPool, ComparedRun
-from blis_sim.catalog.gpus import load_gpu
-from blis_sim.catalog.locate import locate
-from blis_sim.catalog.models import load_model
+from blis_sim.capacity.names import first_given, model_and_gpu
 from blis_sim.config.cluster import PoolSettings, instances_at_start, scaled_parts
 from blis_sim.errors import BlisError, CatalogError, ConfigError, SimulationError
 
 if TYPE_CHECKING:
     from blis_sim.config.scenario import Scenario
-    from blis_sim.config.section import Section
     from blis_sim.metrics.context import PoolContext, RunContext
 
 Progress = Callable[[int | None], AbstractContextManager[Callable[[int, int], None] | None]]
@@ -143,29 +139,15 @@ def _written_pools(scenario: Scenario) -> Iterator[ComparedPool]:
     """
     for _, part in scaled_parts(scenario.cluster):
         pool = part if isinstance(part, PoolSettings) else PoolSettings(name="default")
-        latency = (pool.latency, scenario.latency)
         engine = (pool.engine, scenario.engine)
-        folder, file = (
-            _located(_first_given(latency, name))
-            for name in ("model_config_folder", "hardware_config")
-        )
-        num_ranks = _first_given(engine, "data_parallel_size")
+        model, gpu = model_and_gpu(scenario, pool)
+        num_ranks = first_given(engine, "data_parallel_size")
         scaling = part.autoscaling
         yield ComparedPool(
             role=pool.role,
-            model=load_model(pool.model or scenario.model, folder).name,
-            gpu=load_gpu(pool.hardware or scenario.hardware, file).name,
-            tensor_parallel_size=_first_given(engine, "tensor_parallel_size"),
+            model=model,
+            gpu=gpu,
+            tensor_parallel_size=first_given(engine, "tensor_parallel_size"),
             num_instances=instances_at_start(part) * num_ranks,
             scaled=None if scaling is None else (scaling.min_instances, scaling.max_instances),
         )
-
-
-def _first_given(sections: tuple[Section, Section], name: str) -> Any:
-    """Return a setting of a pool, or the scenario's where the pool does not give it."""
-    own, common = sections
-    return getattr(own if own.is_given(name) else common, name)
-
-
-def _located(path: Path | None) -> Path | None:
-    return None if path is None else locate(path).path

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from blis_sim.capacity.candidate import PlanCandidate
 from blis_sim.capacity.executor import Backend, default_jobs
 from blis_sim.capacity.grid import axis
+from blis_sim.capacity.names import model_and_gpu
 from blis_sim.capacity.plan import Plan, Planner, PlanSettings
 from blis_sim.capacity.plan_load import check_choice
 from blis_sim.capacity.slo import parse_slo
 from blis_sim.capacity.store import ResultStore
-from blis_sim.catalog.gpus import load_gpu
-from blis_sim.catalog.models import load_model
 from blis_sim.config.draft import ScenarioDraft
 from blis_sim.config.scenario import Scenario
 
@@ -77,11 +76,12 @@ def plan(
         for each, value in zip(axes, values, strict=True):
             chosen.set(each.path, value, each.path)
         scenario = chosen.build()
+        model, gpu = model_and_gpu(scenario)
         candidates.append(
             PlanCandidate(
                 scenario=scenario,
-                model=load_model(scenario.model, scenario.latency.model_config_folder).name,
-                gpu=load_gpu(scenario.hardware, scenario.latency.hardware_config).name,
+                model=model,
+                gpu=gpu,
                 settings=_further({a.path: v for a, v in zip(axes, values, strict=True)}),
             )
         )

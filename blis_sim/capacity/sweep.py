@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from blis_sim.capacity.executor import Backend, Executor, default_jobs
 from blis_sim.capacity.grid import REPLICATION, axis, grid_points
+from blis_sim.capacity.names import check_names
 from blis_sim.capacity.slo import Limit, slo_words
 from blis_sim.capacity.store import ResultStore
 from blis_sim.capacity.study import Label, Outcome, OutcomeStatus, Point, StudyKind
@@ -76,6 +77,30 @@ class SweepRow:
         return self.is_done
 
 
+_FALLS_SHORT = 0.75
+"""Served requests over the configured rate below which what was asked was not served."""
+
+
+def is_far_short(served: float | None, asked: float | None) -> bool:
+    """Return whether far fewer requests were served than the configured rate, both per second.
+
+    The rate is not carried, or the arrivals ended before the batch was full.
+    """
+    if served is None or asked is None:
+        return False
+    rate = float(asked)  # infinity is stored as a word
+    return math.isfinite(rate) and served < _FALLS_SHORT * rate
+
+
+def served_short(row: SweepRow) -> tuple[float, float] | None:
+    """Return (requests/s served, as configured) where these are far apart, else None."""
+    rates = {outcome.request_rate for outcome in row.outcomes}
+    asked, served = rates.pop() if len(rates) == 1 else None, row.mean("request_throughput")
+    if served is None or asked is None or not is_far_short(served, asked):
+        return None
+    return served, float(asked)
+
+
 def goodput_share(row: SweepRow) -> float | None:
     """Return the share of requests within the limits of ``--goodput``, None without them."""
     good, total = row.mean("request_goodput"), row.mean("request_throughput")
@@ -138,6 +163,8 @@ def run_sweep(
     ConfigError
         There are no points; the store cannot be written; or no point can be simulated, all for
         the same reason: it lies in what they share.
+    CatalogError
+        A model or GPU is unknown.
     SimulationError
         Every point failed in the same way.
     """
@@ -156,6 +183,7 @@ def _run(
     limits: Sequence[Limit] = (),
 ) -> list[Outcome]:
     """Simulate all points as a study; raises as `run_sweep`."""
+    check_names(point.scenario for point in points)
     store, keys = executor.store, executor.keys(points)
     number = store.begin(StudyKind.SWEEP, name, asked or {"keys": keys})
     store.add_members(number, keys, points)
@@ -208,11 +236,8 @@ def sweep_answer(rows: Sequence[SweepRow], limits: Sequence[Limit] = ()) -> dict
         else max(meeting, key=lambda row: _per_gpu(row) * worth(row))
     )
     answer["best"] = rows.index(best)
-    of = (
-        f"{len(meeting)} of {len(done)} combinations keep {slo_words(limits)}"
-        if limits
-        else (f"Of {len(done)} combinations")
-    )
+    all_done = f"{len(done)} combination{'s' * (len(done) != 1)}"
+    of = f"{len(meeting)} of {all_done} keep {slo_words(limits)}" if limits else f"Of {all_done}"
     what = (
         f"costs least per {'good ' * counts_good}token, "
         f"{best.mean(COST):.3g} USD per million output tokens"
@@ -237,6 +262,9 @@ def _per_gpu(row: SweepRow) -> float:
 
 
 def _figures(row: SweepRow) -> Iterable[str]:
+    short = served_short(row)
+    if short is not None:
+        yield f"only {short[0]:.3g} of {short[1]:.3g} requests/s served"
     for metric, header in (("p99_ttft_ms", "p99 TTFT"), ("mean_tpot_ms", "mean TPOT")):
         value = row.mean(metric)
         if value is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from blis_sim import api
 from blis_sim.capacity.grid import Axis, axis
+from blis_sim.capacity.names import check_names
 from blis_sim.capacity.study import Label
 from blis_sim.errors import CatalogError, ConfigError, SimulationError
 
@@ -25,7 +26,8 @@ Choice = tuple[int, ...]
 PD_RATIO = "pd_ratio"
 """Axis of how many instances compute prompts and how many generate answers: ``1:3``."""
 _POOLS = "cluster.pools"
-_DEPLOYMENT = ("model", "hardware", "engine", "cluster")
+_NAMES = ("model", "hardware")
+_DEPLOYMENT = (*_NAMES, "engine", "cluster")
 """Parts of a scenario that say what is deployed; the others say what for."""
 _USUAL: Mapping[str, tuple[int, ...]] = {
     "engine.max_num_seqs": (32, 64, 128, 256, 512, 1024),
@@ -130,6 +132,8 @@ def search_space(
     ConfigError
         A setting is unknown, set by something else, or no part of a deployment; a value cannot
         be; or there are no instances to be split.
+    CatalogError
+        A model or GPU to choose from is unknown.
     """
     given = draft.build()
     chosen = list(axes)
@@ -145,6 +149,9 @@ def search_space(
         )
     for number, one in enumerate(chosen):
         _check(one, chosen[:number], draft, given, where)
+        if one.path in _NAMES:
+            alone = SearchSpace(draft, (one,), where)
+            check_names(alone.scenario((place,)) for place in range(len(one.values)))
     return SearchSpace(draft, tuple(chosen), where)
 
 

@@ -254,24 +254,19 @@ def _check_typed(typed: Sequence[Typed], settings: Settings) -> None:
 
 def _candidate(scenario: Any, names: dict[str, Any]) -> PlanCandidate:
     from blis_sim.capacity.candidate import PlanCandidate
-    from blis_sim.catalog.gpus import load_gpu
-    from blis_sim.catalog.locate import locate
-    from blis_sim.catalog.models import load_model
+    from blis_sim.capacity.names import model_and_gpu
 
     if scenario.cluster.pools:
         raise ConfigError(
             "cluster.pools must not be given to blis plan: it looks for the number of replicas "
             "of one kind; leave them out, or compare pools with blis sweep or blis tune"
         )
-    folder, file = (
-        None if path is None else locate(path).path
-        for path in (scenario.latency.model_config_folder, scenario.latency.hardware_config)
-    )
+    model, gpu = model_and_gpu(scenario)
     shown = {path for path, _, _ in _LISTS.values()}
     return PlanCandidate(
         scenario=scenario,
-        model=load_model(scenario.model, folder).name,
-        gpu=load_gpu(scenario.hardware, file).name,
+        model=model,
+        gpu=gpu,
         settings={path: name for path, name in names.items() if path not in shown},
     )
 

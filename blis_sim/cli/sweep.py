@@ -99,6 +99,7 @@ def make_sweep(arguments: Sequence[str]) -> Callable[..., None]:
 def _run(typed: Sequence[Typed]) -> None:
     import typer
 
+    from blis_sim.capacity.names import check_names
     from blis_sim.capacity.study import OutcomeStatus
     from blis_sim.cli.sweep_points import read_axes, read_records, sweep_points
     from blis_sim.report.sweep_table import check_metrics, render_sweep
@@ -118,6 +119,7 @@ def _run(typed: Sequence[Typed]) -> None:
     num_runs = options.get("--replications", 1)
     pair = (records[0], records[1])
     points, notices = sweep_points(read_settings(options), typed, axes, pair, num_runs)
+    check_names(point.scenario for point in points)
     path = store_path(options)
     check_outputs(options, path)
     for notice in () if is_quiet else notices:

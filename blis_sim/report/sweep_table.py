@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blis_sim.capacity.sweep import sweep_answer
+from blis_sim.capacity.sweep import served_short, sweep_answer, words_of
 from blis_sim.errors import ConfigError, unknown_name
 from blis_sim.metrics.definitions import LATENCIES, metric_definitions
 from blis_sim.report.text_columns import text_columns
@@ -80,6 +80,7 @@ def render_sweep(
         lines.append(f"{len(rows) - _MOST_ROWS} more rows: --csv FILE has all")
     lines += _intervals(rows, shown)
     lines += _reasons(rows)
+    lines += _short(rows)
     lines += textwrap.wrap(sweep_answer(rows, limits)["sentence"], _WIDTH)
     return "\n".join(lines)
 
@@ -246,8 +247,6 @@ def _full_name(metric: str) -> str:
 
 def _reasons(rows: Sequence[SweepRow]) -> Iterator[str]:
     """Yield why rows have no figures, each reason once."""
-    from blis_sim.capacity.sweep import words_of
-
     places: dict[str, list[str]] = {}
     for row in rows:
         if row.reason:
@@ -255,3 +254,17 @@ def _reasons(rows: Sequence[SweepRow]) -> Iterator[str]:
     for reason, names in places.items():
         where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         yield from textwrap.wrap(f"not simulated: {where}: {reason}", _WIDTH)
+
+
+def _short(rows: Sequence[SweepRow]) -> Iterator[str]:
+    """Yield which rows served far fewer requests than were asked for, and why that may be."""
+    found = [(row, rates) for row in rows if (rates := served_short(row)) is not None]
+    if found:
+        row, (served, asked) = found[0]
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        text = (
+            f"far fewer served than asked: {words_of(row.labels)} ({served:.3g} of {asked:.3g} "
+            f"requests/s){more}: that rate is not carried, or did not last: give more "
+            "--num-requests or --duration"
+        )
+        yield from textwrap.wrap(text, _WIDTH)

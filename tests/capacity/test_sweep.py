@@ -16,6 +16,7 @@ from blis_sim.capacity.study import Outcome, Point, StudyKind
 from blis_sim.capacity.sweep import (
     SweepRow,
     run_sweep,
+    served_short,
     stored_rows,
     sweep,
     sweep_answer,
@@ -23,7 +24,7 @@ from blis_sim.capacity.sweep import (
     words_of,
 )
 from blis_sim.config.draft import ScenarioDraft
-from blis_sim.errors import ConfigError, SimulationError, TraceError
+from blis_sim.errors import CatalogError, ConfigError, SimulationError, TraceError
 
 from .studies import CHEAP, figures, make_outcome, make_point, make_scenario, write_trace
 
@@ -312,3 +313,50 @@ def test_from_python(tmp_path: Path) -> None:
 def test_wrong_grids_from_python(grid: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sweep(BASE, grid)
+
+
+# -- what was asked -------------------------------------------------------------
+
+
+def asked_and_served(asked: float | str | None, served: float) -> SweepRow:
+    return SweepRow(
+        {"n": 0}, (make_outcome(metrics={"request_throughput": served}, request_rate=asked),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "told"),
+    [
+        (56.0, 30.0, (30.0, 56.0)),
+        (40.0, 30.0, None),
+        (0.15, 1.3, None),  # conversations
+        ("inf", 30.0, None),
+        (None, 30.0, None),
+    ],
+)
+def test_far_fewer_served_than_asked(
+    asked: float | str | None, served: float, told: tuple[float, float] | None
+) -> None:
+    assert served_short(asked_and_served(asked, served)) == told
+
+
+def test_the_answer_says_that_its_rate_was_not_served() -> None:
+    """300 requests at 56 per second are over before the batch is full."""
+    points = points_of(("workload.num_requests", [300]), ("workload.request_rate", [4, 56]))
+    steady, short = swept(points)
+    assert served_short(steady) is None
+    served, asked = served_short(short) or (0, 0)
+    assert asked == 56
+    assert served == short.mean("request_throughput")
+    sentence = sweep_answer([steady, short])["sentence"]
+    assert f"only {served:.3g} of 56 requests/s served" in sentence
+
+
+@pytest.mark.parametrize("path", ["model", "hardware"])
+def test_an_unknown_name_is_no_row(path: str) -> None:
+    """Nothing is simulated or stored: it is a slip of the pen."""
+    known = {"model": "llama-3.1-8b", "hardware": "H100"}[path]
+    with ResultStore(None) as store:
+        with pytest.raises(CatalogError, match=f"{path} must be a known name; got 'H1OO'"):
+            run_sweep(points_of((path, [known, "H1OO"])), store=store, backend=Backend())
+        assert store.studies() == []

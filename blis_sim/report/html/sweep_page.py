@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from blis_sim.capacity.slo import slo_words
 from blis_sim.capacity.study import OutcomeStatus
+from blis_sim.capacity.sweep import is_far_short
 from blis_sim.report.averaged import AveragedPoint, averaged_points
 from blis_sim.report.compare_names import short_model
 from blis_sim.report.html import charts
@@ -83,11 +84,23 @@ def sweep_page(study: Study, place: str) -> Page:
         notices=(
             *accuracy_notices(study, "" if best is None else best.accuracy),
             *progress_notices(study, points),
+            *_short_notices(points),
         ),
         facts=study_facts(study, place),
         documents=study_documents(study),
         meanings=meanings([table]),
     )
+
+
+def _short_notices(points: Sequence[AveragedPoint]) -> Iterator[str]:
+    """Yield at how many points the rate that was asked for was not served."""
+    served = [(point.mean("request_throughput"), point.request_rate) for point in points]
+    number = sum(is_far_short(*each) for each in served)
+    if number:
+        yield (
+            f"{counted(number, 'point')} served far fewer requests than asked: the rate is not "
+            "carried, or did not last"
+        )
 
 
 def question(points: Sequence[AveragedPoint]) -> str:
