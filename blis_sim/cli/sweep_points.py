@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -99,12 +100,24 @@ def _load(path: Path, where: str) -> Any:
     import yaml
 
     from blis_sim.catalog.locate import locate
+    from blis_sim.config.yaml_file import check_keys
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated = [
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        ]
+        if repeated:
+            raise ConfigError(
+                f"{path}: {repeated[0]} must be there once in a mapping; got it again"
+            )
+        return dict(pairs)
 
     try:
         text = locate(path).path.read_text(encoding="utf-8-sig")
         try:
-            return json.loads(text)  # not all of it is YAML: tabs
+            return json.loads(text, object_pairs_hook=once)  # not all of it is YAML: tabs
         except ValueError:
+            check_keys(text, path)
             return yaml.safe_load(text)
     except OSError as error:
         reason = error.strerror or str(error)

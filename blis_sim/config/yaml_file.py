@@ -60,6 +60,27 @@ def read_yaml(path: Path, *, what: str = "scenario", number_keys: bool = False) 
         raise ConfigError(f"{path} must be valid YAML; got: {reason}") from None
 
 
+def check_keys(text: str, path: Path) -> None:
+    """Check that no mapping of a YAML text, whatever it holds, has a key twice.
+
+    Raises
+    ------
+    ConfigError
+        One has.
+    yaml.YAMLError
+        It is not YAML.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            _walk(node, (), path, {}, set(), (*_KEY_TAGS, *_NUMBER_TAGS))
+    finally:
+        loader.dispose()
+
+
 def _parse(text: str, path: Path, what: str, key_tags: tuple[str, ...]) -> YamlDocument:
     import yaml
 

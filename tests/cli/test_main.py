@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from blis_sim.__main__ import main as entry
 from blis_sim.cli import common
 from blis_sim.cli.main import main
 from blis_sim.engine.simulation import Simulation
@@ -133,3 +135,14 @@ def test_tables_have_columns() -> None:
     assert common.text_table(("a", "number"), [("long name", "1"), ("b", "22")]) == (
         "a          number\nlong name       1\nb              22"
     )
+
+
+def test_a_signal_while_the_command_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of a command take a moment: no traceback then either."""
+
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "blis_sim.cli.main", Interrupted("blis_sim.cli.main"))
+    assert entry() == 130

@@ -280,6 +280,21 @@ def test_records_that_cannot_be_read() -> None:
         read_records("bad.yaml", "--x")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("p.json", '[{"max_num_seqs": 1, "max_num_seqs": 2}]', "p.json: max_num_seqs must be"),
+        ("p.yaml", "- {rate: 1}\n- {tp: 1, tp: 2}", "p.yaml:2:11: 1.tp must be there once"),
+        ("p.yaml", "a: {tp: 1}\na: {tp: 2}", "p.yaml:2:1: a must be there once"),
+    ],
+)
+def test_keys_that_are_there_twice(name: str, text: str, line: str) -> None:
+    """The last of them would win without a word."""
+    Path(name).write_text(text)
+    with pytest.raises(ConfigError, match=f"^{re.escape(line)}"):
+        read_records(name, "--x")
+
+
 # -- what it prints and keeps ---------------------------------------------------
 
 
