@@ -532,3 +532,13 @@ def test_what_limits_a_run(changes: dict[str, Any], words: str) -> None:
         place="x", summary=summary | changes, manifest={"engine_settings": {"max_num_seqs": 64}}
     )
     assert limiting_words(run).startswith(words)
+
+
+def test_a_plan_for_conversations_counts_them() -> None:
+    page = page_for(make_plan(answer=plan_answer(unit="conversations/s")))
+    assert "conversations/s" in page.about
+    assert "requests/s" not in page.about
+    assert any(tile.label == "carries, conversations/s" for tile in page.tiles)
+    units = {column.unit for table in page.tables for column in table.columns}
+    assert "conversations/s" in units
+    assert "requests/s" not in units

@@ -50,6 +50,11 @@ class Plan:
         self._paths = varying([_labels(candidate) for candidate in self.found or self.candidates])
 
     @property
+    def unit(self) -> str:
+        """What a rate counts: ``requests/s`` or ``conversations/s``."""
+        return str(self.answer.get("unit") or "requests/s")
+
+    @property
     def found(self) -> list[Mapping[str, Any]]:
         """The candidates that carry the load, the best first."""
         found = [each for each in self.candidates if each.get("status", FOUND) == FOUND]

@@ -108,7 +108,7 @@ def _about(study: Study, plan: Plan) -> str:
     load = next((each for each in (study.asked.get("load"), answer.get("load")) if each), "")
     parts = [f"model: {', '.join(map(str, models))}"] if models else []
     parts += [f"load: {_without_rate(load)}"] if isinstance(load, str) and load else []
-    parts += [f"rate to carry: {rate(target)} requests/s"] if target else []
+    parts += [f"rate to carry: {rate(target)} {plan.unit}"] if target else []
     parts += [f"limits: {slo_words(plan.limits)}"] if plan.limits else []
     return SEPARATOR.join(parts)
 
@@ -152,7 +152,7 @@ def plan_tiles(plan: Plan) -> list[Tile]:
     replicas, gpus = as_float(win.get("replicas")), as_float(win.get("num_gpus"))
     if replicas is None:
         highest = rate(as_float(win.get("rate_per_replica")))
-        found = [Tile("highest rate, requests/s", highest, plan.name(win))]
+        found = [Tile(f"highest rate, {plan.unit}", highest, plan.name(win))]
     else:
         note = "" if gpus is None else counted(int(gpus), "GPU")
         found = [Tile("deploy", plan.deployed_name(win), note)]
@@ -164,7 +164,7 @@ def plan_tiles(plan: Plan) -> list[Tile]:
     carried = as_float(win.get("rate_per_replica"))
     if carried is not None and replicas is not None:
         note = f"wanted: {rate(target)}" if target is not None else ""
-        found.append(Tile("carries, requests/s", number(carried * replicas), note))
+        found.append(Tile(f"carries, {plan.unit}", number(carried * replicas), note))
     headroom = as_float(win.get("headroom_frac"))
     if headroom is not None:
         found.append(Tile("headroom", percent(headroom)))

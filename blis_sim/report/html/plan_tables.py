@@ -27,7 +27,7 @@ _CANDIDATE = (
     (
         "rate_per_replica",
         "one replica carries",
-        "requests/s",
+        "",
         "highest rate within all limits on one replica, and the bounds it lies between",
     ),
     ("replicas", "replicas", "", ""),
@@ -51,7 +51,10 @@ def candidate_table(plan: Plan) -> Table | None:
     columns = [
         Column("rank", about="the cheapest that carries the load comes first"),
         Column("deployment", is_number=False),
-        *(Column(header, unit, about) for _, header, unit, about in _CANDIDATE),
+        *(
+            Column(header, plan.unit if key == "rate_per_replica" else unit, about)
+            for key, header, unit, about in _CANDIDATE
+        ),
         Column("limited by", is_number=False),
         *(figure_column(key) for key in shown),
         Column("unbeaten", about=_UNBEATEN, is_number=False),
@@ -86,7 +89,7 @@ def probe_table(plan: Plan) -> Table | None:
     if not probes or plan.winner is None:
         return None
     columns = (
-        Column("rate", "requests/s"),
+        Column("rate", plan.unit),
         Column("requests"),
         *(figure_column(key) for key in keys),
         Column("verdict", is_number=False),
