@@ -535,8 +535,8 @@ def refused(match: str) -> Iterator[None]:
 
 
 def test_what_is_no_question() -> None:
-    with refused("a plan must have limits; got none"):
-        Planner((), ResultStore(None), Backend())
+    with ResultStore(None) as store, refused("a plan must have limits; got none"):
+        Planner((), store, Backend())
     with refused("a plan must have candidates; got none"):
         planned([])
     with refused("the load must have one rate"):
