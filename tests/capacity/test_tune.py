@@ -34,7 +34,7 @@ from blis_sim.capacity.tune_space import SearchSpace, given_scenario, search_spa
 from blis_sim.capacity.tune_trial import Trial, TrialStatus, Tuning
 from blis_sim.capacity.worker import simulate_point
 from blis_sim.config.draft import ScenarioDraft
-from blis_sim.errors import ConfigError, MissingExtraError
+from blis_sim.errors import CatalogError, ConfigError, MissingExtraError
 from tests.capacity.studies import write_trace
 
 BUSY = {
@@ -359,6 +359,14 @@ def test_each_objective_reads_its_figure() -> None:
     assert made("cost").figure(outcome) == 0.5
     assert made("goodput", good).figure(outcome) == 3.0
     assert made("max-rate", slo=SLO).rate_figure(8.0, 2.0, None) == 4.0
+
+
+@pytest.mark.parametrize("path", ["model", "hardware"])
+def test_an_unknown_name_to_choose_from_is_an_error(path: str) -> None:
+    """It is a slip of the pen, not a trial that is not possible."""
+    known = {"model": "llama-3.1-8b", "hardware": "H100"}[path]
+    with pytest.raises(CatalogError, match=f"{path} must be a known name; got 'H1OO'"):
+        make_space(**{path: [known, "H1OO"]})
 
 
 def test_prices_decide_the_unit() -> None:

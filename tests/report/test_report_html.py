@@ -542,3 +542,18 @@ def test_a_plan_for_conversations_counts_them() -> None:
     units = {column.unit for table in page.tables for column in table.columns}
     assert "conversations/s" in units
     assert "requests/s" not in units
+
+
+def test_a_sweep_says_where_the_rate_was_not_served() -> None:
+    """A point that kept its limits may have had too few requests for its rate to last."""
+    points = [
+        make_point(
+            {"workload.request_rate": rate},
+            make_outcome(rate=rate, metrics={"request_throughput": served}, request_rate=rate),
+        )
+        for rate, served in ((8.0, 7.9), (56.0, 30.0))
+    ]
+    (said,) = (each for each in page_for(make_sweep(points=points)).notices if "far fewer" in each)
+    assert said.startswith("1 point served far fewer requests than asked")
+    steady = page_for(make_sweep(points=points[:1])).notices
+    assert not any("far fewer" in each for each in steady)
