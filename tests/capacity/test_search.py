@@ -376,9 +376,12 @@ def test_the_truth_lies_between_the_ends(name: str) -> None:
 
 @pytest.mark.parametrize("limit_ms", [5_000.0, 20_000.0])
 def test_a_loose_limit_on_a_mean_is_found_near_the_capacity(limit_ms: float) -> None:
-    """A hundred times the service time and more: what is far below the limit surely keeps it."""
+    """A hundred times the service time and more: what is far below the limit surely keeps it.
+
+    So near saturation the ends are right to within the tolerance, on either side.
+    """
     truth = md1_rate_of_mean(limit_ms / 1000)
     for seed in range(max(NUM_SEEDS // 3, 3)):
         found = searched(md1(Limit("mean_ttft_ms", limit_ms), seed), lowest=1.0, guess=18.0)
-        assert 0.85 * truth <= found.rate <= 1.03 * truth
-        assert found.upper >= 0.98 * truth
+        assert 0.85 * truth <= found.rate <= (1 + TOLERANCE) * truth
+        assert found.upper >= (1 - TOLERANCE) * truth
